@@ -1,0 +1,122 @@
+/**
+ * What the ledger holds: one typed union, one canonical form. Names here are stable; machines read them for years.
+ * Secrets and file contents never enter a record.
+ */
+
+export type Service = 'upload-pack' | 'receive-pack' | 'upload-archive' | 'lfs'
+
+/** By what a principal was recognised. Enough to find the credential, never the credential. */
+export type Identity =
+  | { readonly kind: 'token'; readonly id: string }
+  | { readonly kind: 'key'; readonly fingerprint: string }
+  | { readonly kind: 'certificate'; readonly serial: string; readonly keyId: string; readonly fingerprint: string; readonly authority: string }
+
+/** Where an attempt comes from. */
+export interface Origin {
+  readonly transport: 'http' | 'ssh'
+  /** The client's own address: behind a listed load balancer the one PROXY protocol gave. */
+  readonly address: string
+  /** One TCP connection; readers fold the several requests of one `git clone` by it. */
+  readonly connection: string
+  /** User-Agent or SSH software version, cleaned of control characters, at most 200 characters. */
+  readonly agent: string
+}
+
+/** One ref update as it was asked for. */
+export interface AskedUpdate {
+  readonly ref: string
+  readonly old: string
+  readonly new: string
+  readonly action: 'create' | 'update' | 'force' | 'delete' | 'tag' | 'update-or-force'
+}
+
+/** One ref update as the host reported it. */
+export interface DoneUpdate extends AskedUpdate {
+  readonly result: 'ok' | 'rejected' | 'unknown'
+  readonly reason?: string
+}
+
+/** What a fetch asked for. */
+export interface FetchDetail {
+  readonly wants: number
+  readonly haves: number
+  readonly depth?: string
+  readonly filter?: string
+  /** No haves and no shallow lines: a clone; otherwise incremental. */
+  readonly kind: 'clone' | 'incremental'
+}
+
+interface Operation {
+  /** The operation's id; also in every message a person sees. */
+  readonly operation: string
+  readonly principal: string
+  readonly repository: string
+  readonly service: Service
+}
+
+export interface OperationStart extends Operation {
+  readonly kind: 'operation.start'
+  readonly action: 'list' | 'fetch' | 'push' | 'archive'
+  readonly identity: Identity
+  readonly origin: Origin
+  readonly protocol: 0 | 1 | 2
+  /** The grants it runs under. */
+  readonly grants: readonly string[]
+  readonly updates?: readonly AskedUpdate[]
+  readonly fetch?: FetchDetail
+  readonly pushOptions?: readonly string[]
+}
+
+export interface OperationEnd extends Operation {
+  readonly kind: 'operation.end'
+  readonly action: 'list' | 'fetch' | 'push' | 'archive'
+  /** ok; failed: the host or the client broke off; cut: the window ended; refused: judged and refused after it had started; interrupted: the proxy died. */
+  readonly result: 'ok' | 'failed' | 'cut' | 'refused' | 'interrupted'
+  readonly reason?: string
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly milliseconds: number
+  readonly updates?: readonly DoneUpdate[]
+  /** Objects in the pack that went by, from its header, where one was seen. */
+  readonly objects?: number
+}
+
+export interface OperationRefused extends Operation {
+  readonly kind: 'operation.refused'
+  readonly action: 'list' | 'fetch' | 'push' | 'archive'
+  readonly identity: Identity
+  readonly origin: Origin
+  /** A stable word: `no-grant`, `locked`, `barred`, `unconfirmed`, `redis-unreachable`, `ledger-unreachable`, `ref-refused`, `protocol`, … */
+  readonly code: string
+  readonly reason: string
+  readonly updates?: readonly AskedUpdate[]
+}
+
+/** A login or credential that was turned away before anybody was recognised. */
+export interface SigninRefused {
+  readonly kind: 'signin.refused'
+  readonly origin: Origin
+  readonly code: string
+  readonly reason: string
+  /** What the client said of itself; unproved. */
+  readonly claimed?: string
+}
+
+/** What administrators and the control plane do. `by` is the principal who did it, or `drawbridge` itself. */
+export type ControlRecord =
+  | { readonly kind: 'grant.issued'; readonly by: string; readonly grant: string; readonly principal: string; readonly repository: string; readonly actions: readonly string[]; readonly refs: readonly string[]; readonly starts: string; readonly expires: string; readonly idle?: number; readonly uses?: number; readonly reason: string; readonly request?: string }
+  | { readonly kind: 'grant.extended'; readonly by: string; readonly grant: string; readonly principal: string; readonly expires: string; readonly reason: string }
+  | { readonly kind: 'grant.ended'; readonly by: string; readonly grant: string; readonly principal: string; readonly how: 'expired' | 'revoked' | 'released' | 'idle' | 'used' | 'locked'; readonly reason: string }
+  | { readonly kind: 'session.cut'; readonly by: string; readonly operation: string; readonly principal: string; readonly reason: string }
+  | { readonly kind: 'principal.locked' | 'principal.unlocked'; readonly by: string; readonly principal: string; readonly reason: string }
+  | { readonly kind: 'token.created' | 'token.revoked'; readonly by: string; readonly token: string; readonly principal: string; readonly roles: readonly string[]; readonly expires?: string }
+  | { readonly kind: 'key.registered' | 'key.revoked'; readonly by: string; readonly fingerprint: string; readonly principal: string; readonly expires?: string }
+  | { readonly kind: 'certificate.issued' | 'certificate.refused' | 'certificate.revoked'; readonly by: string; readonly serial: string; readonly keyId: string; readonly principals: readonly string[]; readonly expires?: string; readonly reason?: string }
+  | { readonly kind: 'config.loaded' | 'config.refused' | 'policy.loaded' | 'policy.refused'; readonly by: string; readonly version: string; readonly reason?: string }
+  | { readonly kind: 'role.started' | 'role.stopped'; readonly by: string; readonly role: string; readonly reason?: string }
+  | { readonly kind: 'request.made' | 'request.approved' | 'request.denied' | 'request.withdrawn' | 'request.lapsed' | 'request.vote'; readonly by: string; readonly request: string; readonly principal: string; readonly repository: string; readonly actions: readonly string[]; readonly refs: readonly string[]; readonly reason: string; readonly rule?: string }
+
+export type Record = OperationStart | OperationEnd | OperationRefused | SigninRefused | ControlRecord
+
+/** Makes a record durable: resolves when it is on disk, rejects when it could not be put there. */
+export type Emit = (record: Record) => Promise<void>

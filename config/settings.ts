@@ -1,0 +1,79 @@
+/** What `drawbridge.yaml` says, checked and with every default filled in. */
+
+/** An address to listen on: `host:port`, or a unix socket's path. */
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+export interface Tls {
+  readonly certificate: string
+  readonly key: string
+}
+
+export interface Listener extends Address {
+  readonly tls?: Tls
+}
+
+/** A host key as known_hosts writes it: algorithm and base64, or a SHA256 fingerprint, or `@cert-authority` and a key. */
+export type HostKey = string
+
+export type Credential =
+  | { readonly type: 'none' }
+  | { readonly type: 'basic'; readonly username: string; readonly password: string }
+  | { readonly type: 'bearer'; readonly token: string }
+  | { readonly type: 'ssh-key'; readonly username: string; readonly privateKey: string }
+  | { readonly type: 'ssh-certificate'; readonly principal: string; readonly extensions: Readonly<Record<string, string>> }
+
+export interface UpstreamSettings {
+  readonly name: string
+  /** `https:`, `http:`, `ssh:` or `file:`; always ends in `/`. */
+  readonly url: URL
+  readonly credential: Credential
+  readonly hostKeys: readonly HostKey[]
+  /** Milliseconds to connect, and without a byte while an answer is due. */
+  readonly connectTimeout: number
+  readonly idleTimeout: number
+  /** How many connections to this host at once. */
+  readonly connections: number
+}
+
+export interface Settings {
+  /** This gate's name in records: unique among the proxies that share a ledger. */
+  readonly name: string
+  /** The URL people see: in messages and `git access setup`. */
+  readonly publicHttp: string | undefined
+  readonly listen: { readonly http?: Listener; readonly ssh?: Listener; readonly admin: Listener }
+  /** `embedded` or a URL. */
+  readonly redis: string
+  readonly postgres: string
+  /** Folder for the spool, keys kept in files, trial data. */
+  readonly state: string
+  readonly upstreams: ReadonlyMap<string, UpstreamSettings>
+  readonly policy: string | undefined
+  readonly ssh: {
+    /** Files of private host keys. */
+    readonly hostKeys: readonly string[]
+    /** Public keys of user certificate authorities we trust, one a line as in TrustedUserCAKeys. */
+    readonly trustedUserCAKeys: readonly string[]
+  }
+  /** CIDRs of load balancers that speak PROXY protocol to us. */
+  readonly proxyProtocol: readonly string[]
+  readonly limits: {
+    readonly commands: number
+    readonly connectionsPerSource: number
+    readonly connections: number
+    readonly loginGrace: number
+    readonly loginAttempts: number
+    readonly channels: number
+    readonly headers: number
+    readonly bodyIdle: number
+    readonly total: number
+    /** Milliseconds running operations get to finish after SIGTERM. */
+    readonly drain: number
+    /** Milliseconds Redis may be unreachable before everything running is cut. */
+    readonly redisSilence: number
+  }
+  /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
+  readonly ledger: { readonly whenAway: 'refuse' | 'spool'; readonly spoolBytes: number }
+}
