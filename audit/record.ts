@@ -9,7 +9,13 @@ export type Service = 'upload-pack' | 'receive-pack' | 'upload-archive' | 'lfs'
 export type Identity =
   | { readonly kind: 'token'; readonly id: string }
   | { readonly kind: 'key'; readonly fingerprint: string }
-  | { readonly kind: 'certificate'; readonly serial: string; readonly keyId: string; readonly fingerprint: string; readonly authority: string }
+  | {
+      readonly kind: 'certificate'
+      readonly serial: string
+      readonly keyId: string
+      readonly fingerprint: string
+      readonly authority: string
+    }
 
 /** Where an attempt comes from. */
 export interface Origin {
@@ -104,19 +110,119 @@ export interface SigninRefused {
 
 /** What administrators and the control plane do. `by` is the principal who did it, or `drawbridge` itself. */
 export type ControlRecord =
-  | { readonly kind: 'grant.issued'; readonly by: string; readonly grant: string; readonly principal: string; readonly repository: string; readonly actions: readonly string[]; readonly refs: readonly string[]; readonly starts: string; readonly expires: string; readonly idle?: number; readonly uses?: number; readonly reason: string; readonly request?: string }
-  | { readonly kind: 'grant.extended'; readonly by: string; readonly grant: string; readonly principal: string; readonly expires: string; readonly reason: string }
-  | { readonly kind: 'grant.ended'; readonly by: string; readonly grant: string; readonly principal: string; readonly how: 'expired' | 'revoked' | 'released' | 'idle' | 'used' | 'locked'; readonly reason: string }
-  | { readonly kind: 'session.cut'; readonly by: string; readonly operation: string; readonly principal: string; readonly reason: string }
-  | { readonly kind: 'principal.locked' | 'principal.unlocked'; readonly by: string; readonly principal: string; readonly reason: string }
-  | { readonly kind: 'token.created' | 'token.revoked'; readonly by: string; readonly token: string; readonly principal: string; readonly roles: readonly string[]; readonly expires?: string }
-  | { readonly kind: 'key.registered' | 'key.revoked'; readonly by: string; readonly fingerprint: string; readonly principal: string; readonly expires?: string }
-  | { readonly kind: 'certificate.issued' | 'certificate.refused' | 'certificate.revoked'; readonly by: string; readonly serial: string; readonly keyId: string; readonly principals: readonly string[]; readonly expires?: string; readonly reason?: string }
-  | { readonly kind: 'config.loaded' | 'config.refused' | 'policy.loaded' | 'policy.refused'; readonly by: string; readonly version: string; readonly reason?: string }
-  | { readonly kind: 'role.started' | 'role.stopped'; readonly by: string; readonly role: string; readonly reason?: string }
-  | { readonly kind: 'request.made' | 'request.approved' | 'request.denied' | 'request.withdrawn' | 'request.lapsed' | 'request.vote'; readonly by: string; readonly request: string; readonly principal: string; readonly repository: string; readonly actions: readonly string[]; readonly refs: readonly string[]; readonly reason: string; readonly rule?: string }
+  | {
+      readonly kind: 'grant.issued'
+      readonly by: string
+      readonly grant: string
+      readonly principal: string
+      readonly repository: string
+      readonly actions: readonly string[]
+      readonly refs: readonly string[]
+      readonly starts: string
+      readonly expires: string
+      readonly idle?: number
+      readonly uses?: number
+      readonly reason: string
+      readonly request?: string
+    }
+  | {
+      readonly kind: 'grant.extended'
+      readonly by: string
+      readonly grant: string
+      readonly principal: string
+      readonly expires: string
+      readonly reason: string
+    }
+  | {
+      readonly kind: 'grant.ended'
+      readonly by: string
+      readonly grant: string
+      readonly principal: string
+      readonly how: 'expired' | 'revoked' | 'released' | 'idle' | 'used' | 'locked'
+      readonly reason: string
+    }
+  | {
+      readonly kind: 'session.cut'
+      readonly by: string
+      readonly operation: string
+      readonly principal: string
+      readonly reason: string
+    }
+  | {
+      readonly kind: 'principal.locked' | 'principal.unlocked'
+      readonly by: string
+      readonly principal: string
+      readonly reason: string
+    }
+  | {
+      readonly kind: 'token.created' | 'token.revoked'
+      readonly by: string
+      readonly token: string
+      readonly principal: string
+      readonly roles: readonly string[]
+      readonly expires?: string
+    }
+  | {
+      readonly kind: 'key.registered' | 'key.revoked'
+      readonly by: string
+      readonly fingerprint: string
+      readonly principal: string
+      readonly expires?: string
+    }
+  | {
+      readonly kind: 'certificate.issued' | 'certificate.refused' | 'certificate.revoked'
+      readonly by: string
+      readonly serial: string
+      readonly keyId: string
+      readonly principals: readonly string[]
+      readonly expires?: string
+      readonly reason?: string
+    }
+  | {
+      readonly kind: 'config.loaded' | 'config.refused' | 'policy.loaded' | 'policy.refused'
+      readonly by: string
+      readonly version: string
+      readonly reason?: string
+    }
+  | {
+      readonly kind: 'role.started' | 'role.stopped'
+      readonly by: string
+      readonly role: string
+      readonly reason?: string
+    }
+  | {
+      readonly kind:
+        | 'request.made'
+        | 'request.approved'
+        | 'request.denied'
+        | 'request.withdrawn'
+        | 'request.lapsed'
+        | 'request.vote'
+      readonly by: string
+      readonly request: string
+      readonly principal: string
+      readonly repository: string
+      readonly actions: readonly string[]
+      readonly refs: readonly string[]
+      readonly reason: string
+      readonly rule?: string
+    }
 
-export type Record = OperationStart | OperationEnd | OperationRefused | SigninRefused | ControlRecord
+/** What the ledger says about itself. */
+export type LedgerRecord =
+  /** Records `from` to `to` of one run of a proxy never arrived, or were taken out of the inbox. */
+  | {
+      readonly kind: 'ledger.gap'
+      readonly by: string
+      readonly proxy: string
+      readonly boot: string
+      readonly from: number
+      readonly to: number
+    }
+  /** Stands where a proxy sent an end for an operation that had none open: its number is used, and an operation keeps exactly one end. */
+  | { readonly kind: 'ledger.duplicate'; readonly operation: string }
+
+export type Record = OperationStart | OperationEnd | OperationRefused | SigninRefused | ControlRecord | LedgerRecord
 
 /** Makes a record durable: resolves when it is on disk, rejects when it could not be put there. */
 export type Emit = (record: Record) => Promise<void>

@@ -1,0 +1,133 @@
+import type { Sql } from 'postgres'
+import { canonical } from './canonical.ts'
+import { facets } from './facets.ts'
+import type { Record } from './record.ts'
+
+/** A record under the number its proxy gave it, as it goes into the inbox or the spool. */
+export interface Numbered {
+  readonly proxy: string
+  /** One run of that proxy. */
+  readonly boot: string
+  /** 1, 2, 3 … within the run. */
+  readonly n: number
+  /** When it happened, by the proxy's clock, in milliseconds since the epoch. */
+  readonly at: number
+  readonly record: Record
+  /** The canonical JSON of `record`. */
+  readonly body: string
+}
+
+export interface OpenOperation {
+  readonly operation: string
+  readonly boot: string
+  readonly started: Date
+  readonly body: string
+}
+
+type Effect = 'open' | 'close' | 'none'
+
+/**
+ * Puts records into the inbox with one statement, so in one commit; when it resolves they are on disk.
+ * Once each: a record that is there already, or already in the chain, is passed over with all its effects, so a batch whose
+ * answer was lost may be sent again.
+ *
+ * The same commit keeps `open_operation`: a start opens, an end closes. An end that finds nothing open is written as
+ * `ledger.duplicate`, which is what makes "exactly one end" true whoever races with whom.
+ */
+export async function insertRecords(sql: Sql, records: readonly Numbered[]): Promise<void> {
+  const rows = withEffects(records)
+  const all = rows.map(row => facets(row.record))
+  const column = <T>(of: (row: Row) => T): T[] => rows.map(of)
+  // Lists cannot be nested in unnest; cleaned text has no line feed, so that separates their items.
+  const joined = (of: 'grants' | 'refs') => all.map(row => row[of]?.join('\n') ?? null)
+  await sql`
+    with batch as materialized (
+      select * from unnest(
+        ${column(row => row.proxy)}::text[], ${column(row => row.boot)}::text[], ${column(row => String(row.n))}::bigint[],
+        ${column(row => new Date(row.at).toISOString())}::timestamptz[], ${all.map(row => row.kind)}::text[],
+        ${all.map(row => row.operation)}::text[], ${all.map(row => row.principal)}::text[], ${all.map(row => row.actor)}::text[],
+        ${all.map(row => row.repository)}::text[], ${all.map(row => row.action)}::text[], ${all.map(row => row.result)}::text[],
+        ${joined('grants')}::text[], ${joined('refs')}::text[], ${column(row => row.body)}::text[],
+        ${column(row => row.effect)}::text[], ${column(row => row.otherwise)}::text[]
+      ) as row (proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, effect, otherwise)
+    ),
+    fresh as materialized (
+      select batch.* from batch left join audit.source using (proxy, boot)
+      where batch.n > coalesce(source.last, 0)
+        and not exists (
+          select from audit.inbox
+          where inbox.proxy = batch.proxy and inbox.boot = batch.boot and inbox.n = batch.n)
+    ),
+    started as (
+      insert into audit.open_operation (operation, proxy, boot, started, body)
+      select operation, proxy, boot, at, body from fresh where effect = 'open'
+      on conflict do nothing
+    ),
+    ended as (
+      delete from audit.open_operation using fresh
+      where fresh.effect = 'close' and open_operation.operation = fresh.operation
+      returning fresh.operation
+    ),
+    judged as (
+      select fresh.*, fresh.effect = 'close' and ended.operation is null as duplicate
+      from fresh left join ended on ended.operation = fresh.operation and fresh.effect = 'close'
+    )
+    insert into audit.inbox
+      (proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body)
+    select
+      proxy, boot, n, at,
+      case when duplicate then 'ledger.duplicate' else kind end,
+      operation,
+      case when duplicate then null else principal end,
+      case when duplicate then null else actor end,
+      case when duplicate then null else repository end,
+      case when duplicate then null else action end,
+      case when duplicate then null else result end,
+      string_to_array(grants, e'\\n'),
+      case when duplicate then null else string_to_array(refs, e'\\n') end,
+      case when duplicate then otherwise else body end
+    from judged
+    -- Whatever the server's default is, this commit waits for the disk.
+    cross join (select set_config('synchronous_commit', 'on', true)) as durable
+    order by n
+    on conflict (proxy, boot, n) do nothing`
+}
+
+/** Operations of this proxy that an earlier run left open. */
+export async function openOperations(sql: Sql, proxy: string, boot: string): Promise<OpenOperation[]> {
+  return await sql<OpenOperation[]>`
+    select operation, boot, started, body from audit.open_operation
+    where proxy = ${proxy} and boot <> ${boot} order by started, operation`
+}
+
+interface Row extends Numbered {
+  readonly effect: Effect
+  readonly otherwise: string | null
+}
+
+/**
+ * Says of each record what it does to `open_operation`. Statements in one `with` do not see each other's rows, so a start and
+ * its end in one batch touch nothing, and a second end in one batch becomes a duplicate here.
+ */
+function withEffects(records: readonly Numbered[]): Row[] {
+  const started = new Set<string>()
+  const lastEnd = new Map<string, number>()
+  for (const [i, { record }] of records.entries()) if (record.kind === 'operation.end') lastEnd.set(record.operation, i)
+
+  const ended = new Set<string>()
+  return records.map((row, i) => {
+    const { record } = row
+    if (record.kind === 'operation.start') {
+      started.add(record.operation)
+      return { ...row, effect: (lastEnd.get(record.operation) ?? -1) > i ? 'none' : 'open', otherwise: null }
+    }
+    if (record.kind !== 'operation.end') return { ...row, effect: 'none', otherwise: null }
+    const duplicate: Record = { kind: 'ledger.duplicate', operation: record.operation }
+    if (ended.has(record.operation)) {
+      return { ...row, record: duplicate, body: canonical(duplicate), effect: 'none', otherwise: null }
+    }
+    ended.add(record.operation)
+    if (started.has(record.operation)) return { ...row, effect: 'none', otherwise: null }
+    return { ...row, effect: 'close', otherwise: canonical(duplicate) }
+  })
+}

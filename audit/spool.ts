@@ -1,0 +1,214 @@
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { crc32 } from 'node:zlib'
+import type { Numbered } from './inbox.ts'
+import type { Record } from './record.ts'
+
+// One frame: length of the payload, CRC-32 of the payload (each four bytes, big endian), payload: a JSON array
+// [proxy, boot, n, at, body], body being the record's canonical JSON as a string.
+const FRAME_HEAD_BYTES = 8
+/** Over the largest record with its body escaped once more. */
+const FRAME_BYTES_MAX = 16 << 20
+/** Brought in together. */
+const READ_BYTES_MAX = 4 << 20
+
+/** The file cannot take more, or holds something that is not a spool. */
+export class SpoolError extends Error {
+  readonly code: 'ERR_SPOOL_FULL' | 'ERR_SPOOL_DAMAGED' | 'ERR_SPOOL_BROKEN'
+
+  constructor(code: SpoolError['code'], message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'SpoolError'
+    this.code = code
+  }
+}
+
+/** The part of a file that a spool uses. */
+export type SpoolFile = Pick<FileHandle, 'read' | 'write' | 'datasync' | 'truncate' | 'stat' | 'close'>
+
+/** Records on the local disk, in order, until the database takes them. */
+export interface Spool {
+  /** How many bytes wait in it. */
+  readonly bytes: number
+  /** Resolves when the records are on the disk; when it rejects, none of them is or will be. */
+  append(records: readonly Numbered[]): Promise<void>
+  /** Records from this place on, as many as fit in one bite, and the place after them. */
+  read(from: number): Promise<{ readonly records: Numbered[]; readonly end: number }>
+  /** Empties it, if nothing came after `end`. */
+  clear(end: number): Promise<boolean>
+  close(): Promise<void>
+}
+
+/**
+ * Opens the spool in `path`, made for its owner alone if it is not there. A last frame that was being written when the process or
+ * the machine died is cut off: its caller never heard that it was durable.
+ * @param bytesMax what it may hold
+ * @throws SpoolError `ERR_SPOOL_DAMAGED` for any other frame that does not hold: records were lost, and somebody must look
+ */
+export async function openSpool(
+  path: string,
+  bytesMax: number,
+  openFile: typeof openSpoolFile = openSpoolFile,
+): Promise<Spool> {
+  const file = await openFile(path)
+  let size = await checkedSize(file, path)
+  /** An append failed and could not be undone, so what is at the end is unknown. */
+  let broken: unknown
+  /** Appending, reading and clearing take turns. */
+  let turn: Promise<unknown> = Promise.resolve()
+
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = turn.then(work)
+    turn = result.catch(() => {})
+    return result
+  }
+
+  async function append(records: readonly Numbered[]): Promise<void> {
+    if (broken) throw new SpoolError('ERR_SPOOL_BROKEN', `${path} is unusable until the next start`, { cause: broken })
+    const frames = Buffer.concat(records.map(frame))
+    if (size + frames.length > bytesMax) {
+      throw new SpoolError(
+        'ERR_SPOOL_FULL',
+        `${path} holds ${size} of at most ${bytesMax} bytes; the database must come back first`,
+      )
+    }
+    try {
+      await writeAll(file, frames, size)
+      await file.datasync()
+    } catch (cause) {
+      await undo(cause)
+      throw cause
+    }
+    size += frames.length
+  }
+
+  // After a failed fsync the kernel may count the pages as clean although they are not on the disk, so a second fsync proves
+  // nothing. The bytes are cut off again, and if even that fails the spool is not used any more.
+  async function undo(cause: unknown): Promise<void> {
+    try {
+      await file.truncate(size)
+      await file.datasync()
+    } catch {
+      broken = cause
+    }
+  }
+
+  async function read(from: number): Promise<{ records: Numbered[]; end: number }> {
+    const bytes = Buffer.alloc(Math.min(size - from, READ_BYTES_MAX + FRAME_BYTES_MAX))
+    await readAll(file, bytes, from)
+    const records: Numbered[] = []
+    let at = 0
+    while (at < bytes.length && at < READ_BYTES_MAX) {
+      const payload = payloadAt(bytes, at)
+      if (!payload) {
+        if (bytes.length < size - from) break
+        throw new SpoolError('ERR_SPOOL_DAMAGED', `${path}: the frame at byte ${from + at} does not hold`)
+      }
+      records.push(numbered(payload))
+      at += FRAME_HEAD_BYTES + payload.length
+    }
+    return { records, end: from + at }
+  }
+
+  return {
+    get bytes() {
+      return size
+    },
+    append: records => inTurn(() => append(records)),
+    read: from => inTurn(() => read(from)),
+    clear: end =>
+      inTurn(async () => {
+        if (size !== end) return false
+        await file.truncate(0)
+        size = 0
+        return true
+      }),
+    close: () => inTurn(() => file.close()),
+  }
+}
+
+async function openSpoolFile(path: string): Promise<SpoolFile> {
+  const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600)
+  // A new file is only there after a crash if its folder was synced as well.
+  const folder = await open(dirname(path), 'r')
+  await folder.sync().finally(() => folder.close())
+  return file
+}
+
+/** Walks all frames; cuts a torn last one off. */
+async function checkedSize(file: SpoolFile, path: string): Promise<number> {
+  const { size } = await file.stat()
+  const head = Buffer.alloc(FRAME_HEAD_BYTES)
+  let at = 0
+  while (at < size) {
+    if (size - at < FRAME_HEAD_BYTES) return await cutOff(file, at)
+    await readAll(file, head, at)
+    const length = head.readUInt32BE(0)
+    const end = at + FRAME_HEAD_BYTES + length
+    if (end > size) {
+      // A torn write ends early; a length nobody would have written is damage that hides what follows.
+      if (length > FRAME_BYTES_MAX) throw damaged(path, at)
+      return await cutOff(file, at)
+    }
+    const payload = Buffer.alloc(length)
+    await readAll(file, payload, at + FRAME_HEAD_BYTES)
+    if (length === 0 || crc32(payload) !== head.readUInt32BE(4)) {
+      if (end === size) return await cutOff(file, at)
+      throw damaged(path, at)
+    }
+    at = end
+  }
+  return size
+}
+
+function damaged(path: string, at: number): SpoolError {
+  return new SpoolError(
+    'ERR_SPOOL_DAMAGED',
+    `${path}: the frame at byte ${at} does not hold; keep the file for inspection and move it away to start`,
+  )
+}
+
+async function cutOff(file: SpoolFile, at: number): Promise<number> {
+  await file.truncate(at)
+  await file.datasync()
+  return at
+}
+
+function frame({ proxy, boot, n, at, body }: Numbered): Buffer {
+  const payload = Buffer.from(JSON.stringify([proxy, boot, n, at, body]))
+  if (payload.length > FRAME_BYTES_MAX)
+    throw new SpoolError('ERR_SPOOL_FULL', `a record of ${payload.length} bytes does not fit in a frame`)
+  const head = Buffer.alloc(FRAME_HEAD_BYTES)
+  head.writeUInt32BE(payload.length, 0)
+  head.writeUInt32BE(crc32(payload), 4)
+  return Buffer.concat([head, payload])
+}
+
+function payloadAt(bytes: Buffer, at: number): Buffer | undefined {
+  if (bytes.length - at < FRAME_HEAD_BYTES) return undefined
+  const payload = bytes.subarray(at + FRAME_HEAD_BYTES, at + FRAME_HEAD_BYTES + bytes.readUInt32BE(at))
+  const whole = payload.length > 0 && payload.length === bytes.readUInt32BE(at)
+  return whole && crc32(payload) === bytes.readUInt32BE(at + 4) ? payload : undefined
+}
+
+function numbered(payload: Buffer): Numbered {
+  const [proxy, boot, n, at, body] = JSON.parse(payload.toString()) as [string, string, number, number, string]
+  return { proxy, boot, n, at, body, record: JSON.parse(body) as Record }
+}
+
+async function writeAll(file: SpoolFile, bytes: Buffer, position: number): Promise<void> {
+  let written = 0
+  while (written < bytes.length) {
+    written += (await file.write(bytes, written, bytes.length - written, position + written)).bytesWritten
+  }
+}
+
+async function readAll(file: SpoolFile, bytes: Buffer, position: number): Promise<void> {
+  let done = 0
+  while (done < bytes.length) {
+    const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done)
+    if (bytesRead === 0) throw new SpoolError('ERR_SPOOL_DAMAGED', 'the spool became shorter while it was read')
+    done += bytesRead
+  }
+}
