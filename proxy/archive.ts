@@ -1,0 +1,49 @@
+import { Readable } from 'node:stream'
+import { newId } from '../audit/id.ts'
+import { ARCHIVE_ACTIONS, failed, refuse, type Served, stopped, targetOf } from './advertise.ts'
+import type { Client } from './client.ts'
+import type { FetchOptions } from './fetch.ts'
+import type { Wanted } from './gate.ts'
+import { PacketReader, ProtocolError } from './git/pktline.ts'
+import { relay } from './relay.ts'
+
+/** git itself sends a handful of arguments. */
+const ARGUMENTS_BYTES_MAX = 64 << 10
+
+/** `git archive --remote`: a list of arguments to its flush packet, then the archive on side-band. */
+export async function archive(client: Client, { gate, connect }: FetchOptions): Promise<Served> {
+  const operation = newId('op')
+  const wanted: Wanted = {
+    operation,
+    action: 'archive',
+    actions: ARCHIVE_ACTIONS,
+    covers: live => (live.length > 0 ? live : undefined),
+  }
+  const reader = new PacketReader(client.request, { limit: ARGUMENTS_BYTES_MAX })
+  try {
+    for (;;) {
+      const packet = await reader.read()
+      if (packet?.kind === 'flush') break
+      if (packet?.kind !== 'data')
+        throw new ProtocolError('ERR_ARCHIVE', 'the arguments do not end with a flush packet')
+    }
+  } catch (error) {
+    const why = error instanceof ProtocolError ? error.message : 'the request broke off'
+    return refuse(client, await gate.refuse(client, wanted, 'protocol', why))
+  }
+
+  const session = await gate.open(client, wanted)
+  if ('kind' in session) return refuse(client, session)
+  const upstream = connect(targetOf(client, operation))
+  try {
+    const answer = await upstream.exchange(Readable.from([reader.raw()], { objectMode: false }), session.signal)
+    const how = await relay(answer, client.response, session, { framed: true })
+    if (how === 'stopped') return await stopped(client, session)
+    await session.end({ result: 'ok' })
+    return { status: 0, operation }
+  } catch (error) {
+    return await failed(client, session, error)
+  } finally {
+    upstream.close()
+  }
+}

@@ -1,0 +1,295 @@
+import { newId } from '../audit/id.ts'
+import type { AskedUpdate, Emit, FetchDetail, OperationRefused, OperationStart } from '../audit/record.ts'
+import type { Action, Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
+import type { Client } from './client.ts'
+import { type Refusal, type RefusalCode, refusal } from './refusal.ts'
+import { Session } from './session.ts'
+
+/** What somebody wants to do, and how to tell whether grants allow it. */
+export interface Wanted {
+  readonly operation: string
+  readonly action: OperationStart['action']
+  /** Grants with any of these are asked for. */
+  readonly actions: readonly Action[]
+  /** The grants among the live ones that cover it; undefined when they do not. Asked anew whenever standing may have changed. */
+  covers(live: readonly LiveGrant[]): readonly LiveGrant[] | undefined
+  /** Why it is not covered, where that is more than "no grant". */
+  explain?(live: readonly LiveGrant[]): string | undefined
+  readonly updates?: readonly AskedUpdate[]
+  readonly fetch?: FetchDetail
+  readonly pushOptions?: readonly string[]
+}
+
+export interface GateOptions {
+  ask(ask: Ask): Promise<Answer>
+  readonly emit: Emit
+  /** Milliseconds Redis may stay silent before everything that runs is cut. */
+  readonly redisSilence: number
+  /** Milliseconds between two sweeps over what runs: catches what publish/subscribe lost. */
+  readonly sweepEvery: number
+  onStart?(session: Session): void
+  onEnd?(session: Session): void
+  onRefused?(refused: OperationRefused): void
+}
+
+/**
+ * The gate: an attempt meets a grant and becomes a session. Nothing goes to a host but through `open`, and nothing that
+ * runs outlives the grants it runs under.
+ */
+export class Gate {
+  readonly #options: GateOptions
+  readonly #running = new Map<Session, Wanted>()
+  readonly #timers = new Map<Session, NodeJS.Timeout>()
+  readonly #sweep: NodeJS.Timeout
+  #heard = performance.now()
+  #draining = false
+  #emptied: (() => void) | undefined
+
+  constructor(options: GateOptions) {
+    this.#options = options
+    this.#sweep = setInterval(() => this.#sweepAll(), options.sweepEvery)
+    this.#sweep.unref()
+  }
+
+  get running(): number {
+    return this.#running.size
+  }
+
+  sessions(): Iterable<Session> {
+    return this.#running.keys()
+  }
+
+  /**
+   * Asks for the grants, writes the start record and opens the session; or says no, and that is recorded too. When this
+   * gives a session its start record is durable.
+   */
+  async open(client: Client, wanted: Wanted): Promise<Session | Refusal> {
+    if (this.#draining) return this.refuse(client, wanted, 'draining')
+    const judged = await this.#judge(client, wanted)
+    if (judged.kind === 'refusal') return this.#record(client, wanted, judged)
+
+    const start: OperationStart = {
+      kind: 'operation.start',
+      operation: wanted.operation,
+      principal: client.caller.principal,
+      repository: client.repository,
+      service: client.service,
+      action: wanted.action,
+      identity: client.caller.identity,
+      origin: client.caller.origin,
+      protocol: client.protocol,
+      grants: judged.grants.map(grant => grant.id),
+      ...(wanted.updates && { updates: wanted.updates }),
+      ...(wanted.fetch && { fetch: wanted.fetch }),
+      ...(wanted.pushOptions?.length && { pushOptions: wanted.pushOptions }),
+    }
+    const session = new Session({
+      client,
+      start,
+      grants: judged.grants,
+      emit: this.#options.emit,
+      onEnd: ended => this.#forget(ended),
+    })
+    // Registered before the record is written: a revocation that comes in between must find it.
+    this.#running.set(session, wanted)
+    this.#watchEnd(session, judged.now)
+    try {
+      await this.#options.emit(start)
+    } catch {
+      this.#forget(session)
+      return this.refuse(client, wanted, 'ledger-unreachable')
+    }
+    this.#options.onStart?.(session)
+    return session
+  }
+
+  /**
+   * Asks again for a session that runs, and refreshes its grants. With `consume`, counts one use of the grants that count
+   * uses, at the moment a pack is delivered or a push lands.
+   */
+  async again(session: Session, { consume = false } = {}): Promise<Refusal | undefined> {
+    const wanted = this.#running.get(session)
+    if (!wanted || session.signal.aborted) return session.cutBy ?? this.#no(session.client, wanted, 'cut')
+    const spend = consume ? counted(wanted, session.grants) : []
+    const judged = await this.#judge(session.client, wanted, spend)
+    if (judged.kind === 'refusal') return judged
+    session.grants = judged.grants
+    this.#watchEnd(session, judged.now)
+    return undefined
+  }
+
+  /** Refuses for a reason the grants have nothing to do with, and records it. */
+  refuse(client: Client, wanted: Wanted, code: RefusalCode, detail?: string): Promise<Refusal> {
+    return this.#record(client, wanted, this.#no(client, wanted, code, detail))
+  }
+
+  /** A principal's standing changed: whatever of theirs runs is judged again, at once. */
+  onCut(notice: CutNotice): void {
+    for (const session of this.#running.keys()) {
+      if (session.client.caller.principal === notice.principal) void this.#recheck(session, notice.reason)
+    }
+  }
+
+  /** Cuts one operation by its id; says whether it ran here. */
+  cut(operation: string, reason: string): boolean {
+    for (const session of this.#running.keys()) {
+      if (session.operation !== operation) continue
+      session.cut(this.#no(session.client, this.#running.get(session), 'cut', reason))
+      return true
+    }
+    return false
+  }
+
+  /** Lets nothing new in, waits up to `grace` milliseconds for what runs, then cuts the rest and waits for their ends. */
+  async close(grace: number): Promise<void> {
+    this.#draining = true
+    if (this.#running.size > 0) {
+      const emptied = new Promise<void>(resolve => {
+        this.#emptied = resolve
+      })
+      const timer = setTimeout(() => {
+        for (const session of this.#running.keys()) {
+          session.cut(this.#no(session.client, this.#running.get(session), 'cut', 'this gate is being stopped'))
+        }
+      }, grace)
+      await emptied
+      clearTimeout(timer)
+    }
+    clearInterval(this.#sweep)
+  }
+
+  async #judge(
+    client: Client,
+    wanted: Wanted,
+    spend: readonly string[] = [],
+  ): Promise<{ kind: 'live'; grants: readonly LiveGrant[]; now: number } | Refusal> {
+    const { caller, repository } = client
+    let answer: Answer
+    try {
+      answer = await this.#options.ask({
+        principal: caller.principal,
+        credentials: caller.credentials,
+        repository,
+        actions: wanted.actions,
+        ...(spend.length > 0 && { consume: { operation: wanted.operation, grants: spend } }),
+      })
+      this.#heard = performance.now()
+    } catch {
+      return this.#no(client, wanted, 'redis-unreachable')
+    }
+    switch (answer.kind) {
+      case 'live': {
+        const grants = wanted.covers(answer.grants)
+        if (grants) return { kind: 'live', grants, now: answer.now }
+        const why = answer.grants.length > 0 ? wanted.explain?.(answer.grants) : undefined
+        return this.#no(client, wanted, why ? 'ref-refused' : 'no-grant', why)
+      }
+      case 'locked':
+        return this.#no(client, wanted, 'locked', answer.reason)
+      case 'barred':
+        return this.#no(client, wanted, 'barred')
+      case 'spent':
+        return this.#no(client, wanted, 'spent')
+      case 'unconfirmed':
+        return this.#no(client, wanted, 'unconfirmed')
+      default:
+        return answer satisfies never
+    }
+  }
+
+  #no(client: Client, wanted: Wanted | undefined, code: RefusalCode, detail?: string): Refusal {
+    return refusal(wanted?.operation ?? newId('op'), code, client.repository, client.service, detail)
+  }
+
+  async #record(client: Client, wanted: Wanted, refused: Refusal): Promise<Refusal> {
+    const record: OperationRefused = {
+      kind: 'operation.refused',
+      operation: wanted.operation,
+      principal: client.caller.principal,
+      repository: client.repository,
+      service: client.service,
+      action: wanted.action,
+      identity: client.caller.identity,
+      origin: client.caller.origin,
+      code: refused.code,
+      reason: refused.sentence,
+      ...(wanted.updates && { updates: wanted.updates }),
+    }
+    this.#options.onRefused?.(record)
+    try {
+      await this.#options.emit(record)
+    } catch {
+      // Refused all the same; there is no access to put on record.
+    }
+    return refused
+  }
+
+  async #recheck(session: Session, reason: string): Promise<void> {
+    const refused = await this.again(session)
+    if (!refused) return
+    // Silence of Redis is judged by the sweep, which knows for how long.
+    if (refused.code === 'redis-unreachable') return
+    session.cut(this.#no(session.client, this.#running.get(session), 'cut', endSentence(refused, reason)))
+  }
+
+  #sweepAll(): void {
+    for (const session of this.#running.keys()) void this.#recheck(session, '')
+    if (this.#running.size === 0) {
+      this.#heard = performance.now()
+      return
+    }
+    if (performance.now() - this.#heard < this.#options.redisSilence) return
+    for (const session of this.#running.keys()) {
+      session.cut(
+        this.#no(
+          session.client,
+          this.#running.get(session),
+          'cut',
+          'the gate can no longer see whether your window is open',
+        ),
+      )
+    }
+  }
+
+  /** Asks again when the first of its grants ends: another may cover it, or the end was moved. Redis's clock decides. */
+  #watchEnd(session: Session, now: number): void {
+    clearTimeout(this.#timers.get(session))
+    const byEnd = [...session.grants].sort((a, b) => a.ends - b.ends)
+    const [first, last] = [byEnd[0], byEnd.at(-1)]
+    if (!first || !last) return
+    session.window = { grant: last.id, until: performance.now() + last.ends - now }
+    const wait = Math.min(Math.max(first.ends - now, 0) + 1, MAX_TIMER)
+    const timer = setTimeout(() => void this.#recheck(session, ''), wait)
+    timer.unref()
+    this.#timers.set(session, timer)
+  }
+
+  #forget(session: Session): void {
+    clearTimeout(this.#timers.get(session))
+    this.#timers.delete(session)
+    if (!this.#running.delete(session)) return
+    this.#options.onEnd?.(session)
+    if (this.#running.size === 0) this.#emptied?.()
+  }
+}
+
+// setTimeout's own bound; a longer wait would fire at once.
+const MAX_TIMER = 2 ** 31 - 1
+
+function endSentence(refused: Refusal, reason: string): string {
+  if (refused.code !== 'no-grant' && refused.code !== 'ref-refused') return refused.sentence
+  return reason ? `your window was closed: ${reason}` : 'your window has ended'
+}
+
+/** The grants a use is to be counted on: none where an uncounted grant covers the same. */
+function counted(wanted: Wanted, grants: readonly LiveGrant[]): string[] {
+  const free = grants.filter(grant => grant.uses === undefined)
+  if (free.length === grants.length || (free.length > 0 && wanted.covers(free))) return []
+  // The fewest: the soonest to end first, added until what is wanted is covered.
+  const spend: LiveGrant[] = []
+  for (const grant of grants.filter(each => each.uses !== undefined).sort((a, b) => a.ends - b.ends)) {
+    spend.push(grant)
+    if (wanted.covers([...free, ...spend])) break
+  }
+  return spend.map(grant => grant.id)
+}

@@ -1,0 +1,145 @@
+import { createHash, type Hash } from 'node:crypto'
+import { Readable } from 'node:stream'
+
+export interface HeldPackOptions {
+  /** The commands; held back themselves when no pack follows, because then they are what changes the host. */
+  readonly commands: Buffer
+  readonly hasPack: boolean
+  readonly pack: Readable
+  /** Bytes of the checksum a pack ends with: without them no host moves a ref. */
+  readonly trailerBytes: number
+  /**
+   * How the end of the pack is known. `end`: the request ends (HTTP). `checksum`: the bytes so far end in their own
+   * checksum; git over SSH keeps its side open while it waits for the report.
+   */
+  readonly endsBy: 'end' | 'checksum'
+  /** Shown every byte of the pack, the trailer included, before the trailer is let go; may ask to be waited for. */
+  onBytes?(chunk: Buffer): Promise<void> | undefined
+  /** Asked once, when everything but the trailer has gone. False ends the stream in error: the push cannot land. */
+  release(): Promise<boolean>
+}
+
+/** The push was not let go. Carries no blame: who asked for the release knows why. */
+export class NotReleased extends Error {
+  constructor() {
+    super('the last bytes of the push were held back')
+    this.name = 'NotReleased'
+  }
+}
+
+/**
+ * The body of a push for the host: the commands and the pack, of which a rolling tail the length of its trailer is held
+ * until `release` says yes. Copies nothing but the tail of small chunks; a host that reads slowly stops the client.
+ */
+export function heldPack(options: HeldPackOptions): Readable {
+  const { pack, trailerBytes, commands } = options
+  let tail: Buffer = Buffer.alloc(0)
+  let started = false
+  let finished = false
+  /** The host cannot take more for now; somebody who is shown the bytes asked to be waited for. */
+  let full = false
+  let waiting = false
+  const sum = options.endsBy === 'checksum' ? createHash(trailerBytes === 32 ? 'sha256' : 'sha1') : undefined
+
+  const body = new Readable({
+    highWaterMark: 256 << 10,
+    read() {
+      full = false
+      if (started) {
+        goOn()
+        return
+      }
+      started = true
+      if (!options.hasPack) {
+        tail = commands
+        void finish()
+        return
+      }
+      this.push(commands)
+      pack.on('data', onData).once('end', onEnd).once('error', onError).once('close', onClose)
+      pack.resume()
+    },
+    destroy(error, done) {
+      leave()
+      // Whoever answers the client reads on from here.
+      pack.pause()
+      done(error)
+    },
+  })
+
+  const goOn = () => {
+    if (!finished && !full && !waiting) pack.resume()
+    else pack.pause()
+  }
+
+  const leave = () => {
+    finished = true
+    pack.off('data', onData).off('end', onEnd).off('error', onError).off('close', onClose)
+  }
+
+  const onData = (chunk: Buffer) => {
+    const wait = options.onBytes?.(chunk)
+    advance(chunk)
+    if (sum && endsInItsChecksum(sum, tail, trailerBytes)) {
+      void finish()
+      return
+    }
+    if (wait) {
+      waiting = true
+      void wait.then(() => {
+        waiting = false
+        goOn()
+      })
+    }
+    goOn()
+  }
+
+  /** Lets go of everything but the last `trailerBytes`. */
+  const advance = (chunk: Buffer): void => {
+    const spare = tail.length + chunk.length - trailerBytes
+    if (spare <= 0) {
+      tail = Buffer.concat([tail, chunk])
+      return
+    }
+    const fromTail = Math.min(spare, tail.length)
+    const fromChunk = spare - fromTail
+    if (fromTail > 0) pass(tail.subarray(0, fromTail))
+    if (fromChunk > 0) pass(chunk.subarray(0, fromChunk))
+    const kept = chunk.subarray(fromChunk)
+    tail = fromTail === tail.length ? kept : Buffer.concat([tail.subarray(fromTail), kept])
+  }
+
+  const pass = (bytes: Buffer): void => {
+    sum?.update(bytes)
+    full = !body.push(bytes)
+  }
+
+  const onEnd = () => void finish()
+  const onError = (error: Error) => body.destroy(error)
+  const onClose = () => {
+    if (!finished) body.destroy(new Error('the client broke off'))
+  }
+
+  const finish = async (): Promise<void> => {
+    if (finished) return
+    leave()
+    try {
+      if (!(await options.release())) {
+        body.destroy(new NotReleased())
+        return
+      }
+    } catch (error) {
+      body.destroy(error instanceof Error ? error : new Error(String(error)))
+      return
+    }
+    if (body.destroyed) return
+    body.push(tail)
+    body.push(null)
+  }
+
+  return body
+}
+
+function endsInItsChecksum(sum: Hash, tail: Buffer, trailerBytes: number): boolean {
+  return tail.length === trailerBytes && sum.copy().digest().equals(tail)
+}

@@ -1,0 +1,108 @@
+import type { DoneUpdate, Emit, OperationStart } from '../audit/record.ts'
+import type { LiveGrant } from '../grant/grant.ts'
+import type { Client } from './client.ts'
+import type { Refusal } from './refusal.ts'
+
+export type Result = 'ok' | 'failed' | 'cut' | 'refused'
+
+/** What is only known when an operation has ended. */
+export interface Outcome {
+  readonly result: Result
+  readonly reason?: string
+  readonly updates?: readonly DoneUpdate[]
+  readonly objects?: number
+}
+
+/**
+ * One operation under way: from its durable start record to its end record.
+ *
+ * Ending it is aborting its signal, and there is no second way: a cut (the window ended, an administrator, a lost Redis)
+ * and a client that went away arrive at the same place. The first reason stays.
+ */
+export class Session {
+  readonly operation: string
+  readonly client: Client
+  readonly start: OperationStart
+  readonly startedAt: number
+  /** The grants that cover it now; refreshed each time the gate is asked again. */
+  grants: readonly LiveGrant[]
+  /** The grant that holds longest, and when it ends if nothing more happens, by `performance.now()`. */
+  window: { readonly grant: string; readonly until: number } = { grant: '', until: 0 }
+  bytesIn = 0
+  bytesOut = 0
+  readonly #abort = new AbortController()
+  readonly #emit: Emit
+  readonly #onEnd: (session: Session) => void
+  #cut: Refusal | undefined
+  #ended: Promise<void> | undefined
+
+  constructor(options: {
+    client: Client
+    start: OperationStart
+    grants: readonly LiveGrant[]
+    emit: Emit
+    onEnd: (session: Session) => void
+  }) {
+    this.client = options.client
+    this.start = options.start
+    this.operation = options.start.operation
+    this.grants = options.grants
+    this.startedAt = performance.now()
+    this.#emit = options.emit
+    this.#onEnd = options.onEnd
+    const { gone } = options.client
+    if (gone.aborted) this.#abort.abort(gone.reason)
+    else gone.addEventListener('abort', this.#onGone, { once: true })
+  }
+
+  /** Aborted when the operation must stop: everything that carries its bytes listens to this one. */
+  get signal(): AbortSignal {
+    return this.#abort.signal
+  }
+
+  /** Why it was cut, if it was. */
+  get cutBy(): Refusal | undefined {
+    return this.#cut
+  }
+
+  readonly #onGone = () => this.#abort.abort(this.client.gone.reason)
+
+  /** Ends the operation for a reason the person is told. */
+  cut(refused: Refusal): void {
+    if (this.signal.aborted || this.#ended) return
+    this.#cut = refused
+    this.#abort.abort(refused)
+  }
+
+  /**
+   * Writes the end record, once: later calls wait for the first. Never rejects: a record that cannot be written now is
+   * written by recovery, from the start that is already durable.
+   */
+  end(outcome: Outcome): Promise<void> {
+    this.#ended ??= this.#finish(outcome)
+    return this.#ended
+  }
+
+  async #finish(outcome: Outcome): Promise<void> {
+    this.client.gone.removeEventListener('abort', this.#onGone)
+    const { operation, principal, repository, service, action } = this.start
+    try {
+      await this.#emit({
+        kind: 'operation.end',
+        operation,
+        principal,
+        repository,
+        service,
+        action,
+        ...outcome,
+        bytesIn: this.bytesIn,
+        bytesOut: this.bytesOut,
+        milliseconds: Math.round(performance.now() - this.startedAt),
+      })
+    } catch {
+      // The ledger is away; `recover` will close this operation as interrupted.
+    } finally {
+      this.#onEnd(this)
+    }
+  }
+}
