@@ -1,0 +1,160 @@
+import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type Server, type Socket } from 'node:net'
+import { newId } from '../../audit/id.ts'
+import type { Listener } from '../../config/settings.ts'
+import { readSource } from '../source.ts'
+import { createThrottle } from '../throttle.ts'
+import { say } from './answer.ts'
+import { Connection } from './connection.ts'
+import type { HttpLimits, Log } from './limits.ts'
+import { answerRequest, type RequestOptions } from './request.ts'
+import { type Encryption, encryption } from './tls.ts'
+
+export interface HttpFrontOptions extends Omit<RequestOptions, 'throttle' | 'limits'> {
+  readonly listen: Listener
+  readonly limits: HttpLimits
+  /** Whether an address is a load balancer's that speaks PROXY protocol to us. */
+  isLoadBalancer(address: string): boolean
+}
+
+export interface HttpFront {
+  readonly address: { readonly host: string; readonly port: number }
+  /** Reads certificate files again; a bad pair changes nothing and is logged. */
+  reload(): Promise<void>
+  /** Takes no more connections, lets what is being answered go on for at most `graceMs` milliseconds, then breaks it off. */
+  close(graceMs: number): Promise<void>
+}
+
+/** git's own heads take 1 KiB; identity providers' tokens are what makes them long. */
+const HEAD_BYTES_MAX = 32 * 1024
+/** How long a connection may rest between two requests. */
+const KEEP_ALIVE_MILLISECONDS = 15_000
+
+/**
+ * Listens for git over HTTP and hands what it asks to `serve`.
+ *
+ * @throws when the address cannot be listened on or the certificate cannot be read
+ */
+export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFront> {
+  const { listen, limits, log } = options
+  const tls = listen.tls && (await startTls(listen.tls, log))
+  const throttle = createThrottle({ now: () => performance.now() })
+  const connections = new Map<Socket, Connection>()
+  const perSource = new Map<string, number>()
+  const accepted = new Set<Socket>()
+  let draining = false
+
+  // Parses only: it never listens, so its own checks for slow heads do not run, and ours (`Connection`) do.
+  const http = createHttpServer({
+    insecureHTTPParser: false,
+    requireHostHeader: true,
+    maxHeaderSize: HEAD_BYTES_MAX,
+    keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,
+    // Node's 300 s would end a long push. Body and answer have an idle limit and a total of ours.
+    requestTimeout: 0,
+    headersTimeout: 0,
+  })
+  // Otherwise node drops what is beyond the hundredth header without a word, and with it perhaps an Authorization.
+  http.maxHeadersCount = 0
+  http.on('request', (request, response) => onRequest(request, response, false))
+  http.on('checkContinue', (request, response) => onRequest(request, response, true))
+  http.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const connection = connections.get(socket)
+    if (connection) connection.malformed(error)
+    else socket.destroy()
+  })
+
+  function onRequest(request: IncomingMessage, response: ServerResponse, awaitsContinue: boolean): void {
+    const connection = connections.get(request.socket)
+    // git never sends a request before it has the answer to the last one. Whoever does may be hiding the second in the
+    // body of the first, so neither is answered.
+    if (!connection?.begin(request, response)) {
+      request.socket.destroy()
+      return
+    }
+    if (draining) response.shouldKeepAlive = false
+    answerRequest({ connection, request, response, awaitsContinue }, { ...options, throttle }).catch(cause => {
+      log.error({ connection: connection.id, err: cause }, 'an HTTP request could not be answered')
+      if (response.headersSent) response.destroy()
+      else {
+        response.shouldKeepAlive = false
+        say(response, 500, 'the gate failed to answer; if it stays so, tell the operator of the gate')
+      }
+    })
+  }
+
+  async function accept(raw: Socket): Promise<void> {
+    accepted.add(raw)
+    raw.on('close', () => accepted.delete(raw))
+    raw.on('error', () => raw.destroy())
+    raw.setNoDelay(true)
+    if (draining || accepted.size > limits.connections) {
+      raw.destroy()
+      return
+    }
+    const source = await readSource(raw, options.isLoadBalancer, limits.headers)
+    const held = (perSource.get(source.address) ?? 0) + 1
+    if (raw.destroyed || held > limits.connectionsPerSource) {
+      raw.destroy()
+      return
+    }
+    perSource.set(source.address, held)
+    raw.on('close', () => {
+      const left = (perSource.get(source.address) ?? 1) - 1
+      if (left > 0) perSource.set(source.address, left)
+      else perSource.delete(source.address)
+    })
+    const socket = tls ? tls.wrap(raw) : raw
+    const connection = new Connection(newId('c'), source, socket, {
+      head: limits.headers,
+      keepAlive: KEEP_ALIVE_MILLISECONDS,
+      isDraining: () => draining,
+    })
+    connections.set(socket, connection)
+    socket.on('close', () => connections.delete(socket))
+    http.emit('connection', socket)
+  }
+
+  const server = createServer({ allowHalfOpen: true }, raw => {
+    accept(raw).catch(cause => {
+      log.warn({ address: raw.remoteAddress, err: cause }, 'a connection was closed before it was known whose it is')
+      raw.destroy()
+    })
+  })
+  const address = await listening(server, listen)
+
+  return {
+    address,
+    reload: async () => tls?.reload(),
+    close: async graceMs => {
+      draining = true
+      tls?.close()
+      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      for (const connection of connections.values()) connection.closeIfIdle()
+      const timer = setTimeout(() => {
+        for (const raw of accepted) raw.destroy()
+      }, graceMs)
+      await closed
+      clearTimeout(timer)
+    },
+  }
+}
+
+function startTls(files: NonNullable<Listener['tls']>, log: Log): Promise<Encryption> {
+  return encryption({
+    files,
+    onReloaded: () => log.info({ certificate: files.certificate }, 'a new TLS certificate is in use'),
+    onRefused: error => log.error({ certificate: files.certificate, err: error }, error.message),
+  })
+}
+
+function listening(server: Server, { host, port }: Listener): Promise<HttpFront['address']> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      const bound = server.address()
+      resolve({ host, port: bound !== null && typeof bound === 'object' ? bound.port : port })
+    })
+  })
+}

@@ -1,0 +1,282 @@
+import { readFileSync } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { type Dispatcher, errors, Pool } from 'undici'
+import type { Credential, UpstreamSettings } from '../../config/settings.ts'
+import { PacketReader } from '../git/pktline.ts'
+import { type Connect, type Target, type Upstream, UpstreamError } from './upstream.ts'
+
+// gitprotocol-http(5), from the client's side.
+
+/** A body that is whole within this is sent with its length: some hosts take chunked requests badly. */
+const SIZED_BODY_BYTES_MAX = 64 * 1024
+/** `# service=…` and what a host may put beside it. */
+const PREAMBLE_BYTES_MAX = 4096
+const ERROR_BODY_BYTES_MAX = 64 * 1024
+const WARM_MILLISECONDS = 4_000
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  version: string
+}
+
+/** A host behind `http:` or `https:`. One pool of at most `settings.connections` connections serves all its clients. */
+export function httpUpstream(settings: UpstreamSettings): Connect {
+  const pool = new Pool(settings.url.origin, {
+    connections: settings.connections,
+    // One request at a time on a connection: the answer to a request that was given up can never be taken for the next one's.
+    pipelining: 1,
+    allowH2: false,
+    connect: { timeout: settings.connectTimeout, rejectUnauthorized: true },
+    // Counted from the end of the request to the head of the answer, and between two bytes of it that we wait for.
+    headersTimeout: settings.idleTimeout,
+    bodyTimeout: settings.idleTimeout,
+    keepAliveTimeout: WARM_MILLISECONDS,
+  })
+  return target => new HttpUpstream(settings, pool, target)
+}
+
+class HttpUpstream implements Upstream {
+  readonly conversational = false
+  readonly #settings: UpstreamSettings
+  readonly #pool: Pool
+  readonly #target: Target
+  readonly #closed = new AbortController()
+
+  constructor(settings: UpstreamSettings, pool: Pool, target: Target) {
+    this.#settings = settings
+    this.#pool = pool
+    this.#target = target
+  }
+
+  async advertise(signal: AbortSignal): Promise<Readable> {
+    const service = this.#service()
+    const answer = await this.#request(signal, {
+      method: 'GET',
+      path: `${this.#path()}/info/refs?service=git-${service}`,
+      accept: `application/x-git-${service}-advertisement`,
+    })
+    try {
+      await skipPreamble(answer, service)
+    } catch (cause) {
+      answer.destroy()
+      throw cause instanceof UpstreamError ? cause : this.#fault(cause)
+    }
+    return answer
+  }
+
+  async exchange(body: Readable, signal: AbortSignal): Promise<Readable> {
+    const service = this.#service()
+    const small = await wholeIfSmall(body, signal)
+    const stalled = new AbortController()
+    if (small === undefined) this.#watchStall(body, stalled)
+    return this.#request(AbortSignal.any([signal, stalled.signal]), {
+      method: 'POST',
+      path: `${this.#path()}/git-${service}`,
+      accept: `application/x-git-${service}-result`,
+      contentType: `application/x-git-${service}-request`,
+      body: small ?? body,
+    })
+  }
+
+  close(): void {
+    this.#closed.abort()
+  }
+
+  #service(): 'upload-pack' | 'receive-pack' {
+    const { service } = this.#target
+    if (service !== 'upload-archive') return service
+    throw new UpstreamError('protocol', 'the Git host offers no archives', 'git archive --remote has no HTTP transport')
+  }
+
+  #path(): string {
+    const segments = this.#target.path.split('/').map(encodeURIComponent)
+    return `${this.#settings.url.pathname}${segments.join('/')}.git`
+  }
+
+  /** Sends one request and gives the body of its 200. */
+  async #request(signal: AbortSignal, asked: Asked): Promise<Readable> {
+    const { protocol } = this.#target
+    // Every header there is: what the client sent is not looked at.
+    const headers: Record<string, string> = {
+      accept: asked.accept,
+      'accept-encoding': 'identity',
+      'user-agent': `drawbridge/${version}`,
+      ...authorization(this.#settings.credential),
+      ...(asked.contentType && { 'content-type': asked.contentType }),
+      ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
+    }
+    let response: Dispatcher.ResponseData
+    try {
+      response = await this.#pool.request({
+        method: asked.method,
+        path: asked.path,
+        headers,
+        body: asked.body ?? null,
+        signal: AbortSignal.any([signal, this.#closed.signal]),
+      })
+    } catch (cause) {
+      throw this.#fault(cause)
+    }
+    const refused = this.#check(response, asked)
+    if (!refused) return response.body
+    // Read to its end if it is short, so that the connection can be used again.
+    response.body.dump({ limit: ERROR_BODY_BYTES_MAX }).catch(() => {})
+    throw refused
+  }
+
+  #check({ statusCode, headers }: Dispatcher.ResponseData, { method, path, accept }: Asked): UpstreamError | undefined {
+    const where = `${method} ${this.#settings.url.origin}${path}`
+    if (statusCode >= 300 && statusCode < 400) {
+      const to = String(headers.location ?? 'nowhere')
+      const detail = `${where} is redirected to ${withoutSecrets(to)}; redirects are not followed, correct the upstream's url`
+      return new UpstreamError('redirect', 'the Git host has moved', detail)
+    }
+    if (statusCode === 401 || statusCode === 403) {
+      const detail = `${where} was answered with ${statusCode}: the credential of upstream ${this.#settings.name} is not taken`
+      return new UpstreamError('credential', "the Git host refused the gate's own credential", detail)
+    }
+    if (statusCode === 404 || statusCode === 410) {
+      return new UpstreamError('not-found', 'there is no such repository', `${where} was answered with ${statusCode}`)
+    }
+    if (statusCode !== 200) {
+      return new UpstreamError('failed', 'the Git host failed', `${where} was answered with ${statusCode}`)
+    }
+    if (headers['content-type'] !== accept) {
+      const detail = `${where}: content type ${headers['content-type'] ?? 'missing'} instead of ${accept}; is this git's smart HTTP?`
+      return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
+    }
+    if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
+      const detail = `${where}: content encoding ${headers['content-encoding']} was not asked for`
+      return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
+    }
+    // An answer that ends with its connection looks whole wherever it breaks off.
+    if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) {
+      const detail = `${where}: the answer has neither a length nor chunks, so its end could not be told from a failure`
+      return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
+    }
+    return undefined
+  }
+
+  /** Gives up a request whose bytes the host does not take. */
+  #watchStall(body: Readable, stalled: AbortController): void {
+    let timer: NodeJS.Timeout | undefined
+    const disarm = () => clearTimeout(timer)
+    body.on('pause', () => {
+      disarm()
+      timer = setTimeout(() => {
+        const detail = `${this.#settings.url.origin} took no byte of a request for ${this.#settings.idleTimeout / 1000} seconds`
+        stalled.abort(new UpstreamError('timeout', 'the Git host did not answer in time', detail))
+      }, this.#settings.idleTimeout)
+    })
+    body.on('resume', disarm).on('end', disarm).on('close', disarm)
+  }
+
+  #fault(cause: unknown): UpstreamError {
+    if (cause instanceof UpstreamError) return cause
+    const { origin } = this.#settings.url
+    const said = cause instanceof Error ? cause.message : String(cause)
+    if (cause instanceof errors.ConnectTimeoutError) {
+      return new UpstreamError(
+        'unreachable',
+        'the Git host cannot be reached',
+        `${origin}: no connection in time`,
+        cause,
+      )
+    }
+    if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
+      return new UpstreamError('timeout', 'the Git host did not answer in time', `${origin}: ${said}`, cause)
+    }
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+    if (UNREACHABLE.test(code)) {
+      return new UpstreamError('unreachable', 'the Git host cannot be reached', `${origin}: ${said} (${code})`, cause)
+    }
+    return new UpstreamError('failed', 'the Git host broke off', `${origin}: ${said}`, cause)
+  }
+}
+
+// No connection, or none that is encrypted to the one we mean (OpenSSL's verification codes).
+const UNREACHABLE =
+  /^(?:ECONNREFUSED|ENOTFOUND|EAI_|EHOSTUNREACH|ENETUNREACH|EACCES|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_)/
+
+interface Asked {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  readonly accept: string
+  readonly contentType?: string
+  readonly body?: Readable | Buffer
+}
+
+function authorization(credential: Credential): { authorization?: string } {
+  switch (credential.type) {
+    case 'basic': {
+      const pair = Buffer.from(`${credential.username}:${credential.password}`).toString('base64')
+      return { authorization: `Basic ${pair}` }
+    }
+    case 'bearer':
+      return { authorization: `Bearer ${credential.token}` }
+    default:
+      return {}
+  }
+}
+
+/** A redirect's target as it may stand in a log: hosts put tokens into queries. */
+function withoutSecrets(location: string): string {
+  return location
+    .replace(/[?#].*$/s, '')
+    .replace(/\/\/[^/]*@/, '//')
+    .slice(0, 300)
+}
+
+/** Takes `# service=…` and its flush off the front, where they are: with protocol 2 a host may leave them out. */
+async function skipPreamble(answer: Readable, service: string): Promise<void> {
+  const reader = new PacketReader(answer, { limit: PREAMBLE_BYTES_MAX })
+  const first = await reader.read()
+  if (first?.kind !== 'data') throw new Error('the advertisement does not begin with a line')
+  const text = first.payload.toString('latin1')
+  if (!text.startsWith('# service=')) {
+    reader.rest().unshift(reader.raw())
+    return
+  }
+  if (text.trimEnd() !== `# service=git-${service}`) throw new Error('the advertisement is for another service')
+  for (let packet = await reader.read(); packet?.kind !== 'flush'; packet = await reader.read()) {
+    if (!packet) throw new Error('the advertisement ends in its preamble')
+  }
+  reader.rest()
+}
+
+/** All of `body` if it ends within `SIZED_BODY_BYTES_MAX`; otherwise undefined, and `body` stands where it stood. */
+function wholeIfSmall(body: Readable, signal: AbortSignal): Promise<Buffer | undefined> {
+  return new Promise((resolve, reject) => {
+    const taken: Buffer[] = []
+    let bytes = 0
+    const onReadable = () => {
+      for (let chunk: Buffer | null = body.read(); chunk !== null; chunk = body.read()) {
+        taken.push(chunk)
+        bytes += chunk.length
+        if (bytes <= SIZED_BODY_BYTES_MAX) continue
+        release()
+        body.unshift(Buffer.concat(taken))
+        resolve(undefined)
+        return
+      }
+    }
+    const onEnd = () => {
+      release()
+      resolve(Buffer.concat(taken))
+    }
+    const onError = (error: Error) => {
+      release()
+      reject(error)
+    }
+    const onClose = () => onError(new Error('the request was broken off'))
+    const onAbort = () => onError(signal.reason)
+    function release() {
+      signal.removeEventListener('abort', onAbort)
+      body.off('readable', onReadable).off('end', onEnd).off('error', onError).off('close', onClose)
+    }
+    signal.addEventListener('abort', onAbort)
+    body.on('readable', onReadable).on('end', onEnd).on('error', onError).on('close', onClose)
+    if (signal.aborted) onAbort()
+    else if (body.readableEnded) onEnd()
+    else if (body.destroyed) onError(body.errored ?? new Error('the request was broken off'))
+  })
+}
