@@ -1,0 +1,325 @@
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import ssh2, { type Algorithms, type ClientInfo, type Connection, type ParsedKey } from 'ssh2'
+import { newId } from '../../audit/id.ts'
+import type { Origin, SigninRefused } from '../../audit/record.ts'
+import { type Certificate, parseCertificateLine } from '../../ca/certificate.ts'
+import type { Settings } from '../../config/settings.ts'
+import type { Caller, Serve } from '../client.ts'
+import { printable } from '../git/pktline.ts'
+import type { Throttle } from '../throttle.ts'
+import { Door } from './door.ts'
+import { type Presented, type Recognised, recognise } from './identity.ts'
+import { type LoginOptions, login, type Refused } from './login.ts'
+import { requirePatchedSsh2 } from './patched.ts'
+import { attend, type OwnCommand } from './session.ts'
+
+export interface SshFrontOptions {
+  readonly listen: { readonly host: string; readonly port: number }
+  /** Private host keys, PEM or OpenSSH's format, one of each type. */
+  readonly hostKeys: readonly (Buffer | string)[]
+  /** Host certificates for some of them, as the lines of their `-cert.pub` files. */
+  readonly hostCertificates?: readonly string[]
+  readonly serve: Serve
+  readonly login: LoginOptions
+  resolveRepository(path: string): string | undefined
+  /** What may be asked for besides git: `ssh git@host whoami`. */
+  readonly commands: Readonly<Record<string, OwnCommand>>
+  readonly limits: Pick<
+    Settings['limits'],
+    'connections' | 'connectionsPerSource' | 'loginGrace' | 'loginAttempts' | 'channels'
+  >
+  /** Milliseconds a logged-in connection may stay open without a command. */
+  readonly idle?: number
+  /** Where a connection comes from, with any PROXY header taken off. Rejects when that cannot be told. */
+  readSource(socket: Socket): Promise<{ readonly address: string; readonly port: number }>
+  readonly throttle: Throttle
+  onRefused(record: SigninRefused): void
+  log(message: string, facts?: Readonly<Record<string, unknown>>): void
+}
+
+export interface SshFront {
+  readonly address: AddressInfo
+  /** Takes no new connections and commands, lets what runs finish for so many milliseconds, then ends all of it. */
+  close(graceMilliseconds: number): Promise<void>
+  connections(): number
+}
+
+/** The software name that clients see and log. */
+const IDENT = 'Drawbridge'
+const IDLE_MILLISECONDS = 10 * 60_000
+/** A client that answers nothing for so long is dead: ten questions, half a minute apart. A suspended git may take a while. */
+const KEEPALIVE_MILLISECONDS = 30_000
+const KEEPALIVES_MAX = 10
+/** How long a client that was told to go may take to close its half of the connection. */
+const GOODBYE_MILLISECONDS = 2_000
+/** Commands on one connection; a multiplexing client has to connect again after that. */
+const SESSIONS_MAX = 10_000
+
+// No SHA-1, no CBC, no compression (a zip bomb needs some), and of the plain Diffie-Hellman groups only the cheapest:
+// with the large ones a client makes the server compute for tenths of a second before it has shown who it is.
+const ALGORITHMS: Algorithms = {
+  kex: {
+    append: [],
+    prepend: [],
+    remove: [
+      'diffie-hellman-group15-sha512',
+      'diffie-hellman-group16-sha512',
+      'diffie-hellman-group17-sha512',
+      'diffie-hellman-group18-sha512',
+    ],
+  },
+  compress: ['none'],
+}
+
+/** Starts to listen. Throws when ssh2 lacks its patch, a key cannot be read, or the address cannot be had. */
+export async function startSshFront(options: SshFrontOptions): Promise<SshFront> {
+  requirePatchedSsh2()
+  const { limits } = options
+  const door = new Door(limits)
+  const visitors = new Map<Socket, Visitor>()
+  let closing = false
+
+  const ssh = new ssh2.Server(
+    {
+      hostKeys: hostKeys(options),
+      ident: IDENT,
+      algorithms: ALGORITHMS,
+      maxChannels: limits.channels,
+      keepaliveInterval: KEEPALIVE_MILLISECONDS,
+      keepaliveCountMax: KEEPALIVES_MAX,
+    },
+    (connection, info) => visitors.get(info.socket)?.greet(connection, info),
+  )
+
+  // Half-open sockets are no use here: a client that has ended its side reads nothing any more.
+  const server = createServer({ noDelay: true, keepAlive: true, pauseOnConnect: true }, socket => {
+    socket.on('error', () => {})
+    if (closing || !door.enter(socket)) {
+      socket.destroy()
+      return
+    }
+    receive(socket).catch(error => {
+      options.log('ssh connection refused', { reason: error instanceof Error ? error.message : String(error) })
+      socket.destroy()
+    })
+  })
+
+  async function receive(socket: Socket): Promise<void> {
+    // From the first moment: a PROXY header, a banner, a key exchange and the login may all be slow, together they may not.
+    const grace = setTimeout(() => socket.destroy(), limits.loginGrace)
+    socket.once('close', () => clearTimeout(grace))
+    const { address } = await options.readSource(socket)
+    if (socket.destroyed) return
+    const seconds = options.throttle.wait(address)
+    if (seconds > 0 || !door.claim(socket, address)) {
+      socket.destroy()
+      return
+    }
+    const visitor = new Visitor(socket, address, grace, options, () => closing)
+    visitors.set(socket, visitor)
+    socket.once('close', () => visitors.delete(socket))
+    ssh.injectSocket(socket)
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.listen.port, options.listen.host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+  server.on('error', error => options.log('ssh listener failed', { reason: error.message }))
+
+  return {
+    address: server.address() as AddressInfo,
+    connections: () => door.inside,
+    async close(graceMilliseconds) {
+      closing = true
+      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      for (const visitor of visitors.values()) visitor.close()
+      const late = setTimeout(() => door.destroyAll(), graceMilliseconds)
+      await closed
+      clearTimeout(late)
+    },
+  }
+}
+
+/** One connection, from its first byte of SSH to its end. */
+class Visitor {
+  readonly #socket: Socket
+  readonly #address: string
+  readonly #options: SshFrontOptions
+  readonly #closing: () => boolean
+  readonly #gone = new AbortController()
+  #grace: NodeJS.Timeout
+  #idle: NodeJS.Timeout | undefined
+  #connection: Connection | undefined
+  #origin: Origin
+  #refused: Refused | undefined
+  #login: { readonly who: Recognised; readonly presented: Presented } | undefined
+  #running = 0
+  #sessions = 0
+  #rekeys = 0
+  readonly #since = Date.now()
+
+  constructor(
+    socket: Socket,
+    address: string,
+    grace: NodeJS.Timeout,
+    options: SshFrontOptions,
+    closing: () => boolean,
+  ) {
+    this.#socket = socket
+    this.#address = address
+    this.#grace = grace
+    this.#options = options
+    this.#closing = closing
+    this.#origin = { transport: 'ssh', address, connection: newId('c'), agent: '' }
+    socket.once('close', () => this.#left())
+    // Once we have said goodbye nothing is read any more; a client that stays is put out.
+    socket.once('finish', () => {
+      const late = setTimeout(() => socket.destroy(), GOODBYE_MILLISECONDS)
+      socket.once('close', () => clearTimeout(late))
+    })
+  }
+
+  greet(connection: Connection, { header }: ClientInfo): void {
+    const { login: loginOptions, limits, log } = this.#options
+    this.#connection = connection
+    this.#origin = { ...this.#origin, agent: printable(header.identRaw.replace(/^SSH-[\d.]+-/, ''), 200) }
+    connection.on('error', error => log('ssh connection failed', { ...this.#facts(), reason: error.message }))
+    connection.on('rekey', () => this.#rekeyed())
+    login(connection, this.#origin, loginOptions, limits.loginAttempts, {
+      onLogin: (who, presented) => this.#enter(connection, who, presented),
+      onRefused: refused => this.#turnAway(refused),
+      onSignIn: milliseconds => {
+        clearTimeout(this.#grace)
+        this.#grace = setTimeout(() => this.#socket.destroy(), milliseconds)
+      },
+      onFault: error => this.#fault('ssh login failed', error),
+    })
+  }
+
+  /** No more commands; at the end of the last one that runs the connection ends. */
+  close(): void {
+    if (this.#running === 0) this.#end('this gate is being stopped')
+  }
+
+  #enter(connection: Connection, who: Recognised, presented: Presented): void {
+    clearTimeout(this.#grace)
+    this.#login = { who, presented }
+    this.#rest()
+    connection.on('session', (accept, reject) => {
+      if (this.#closing() || ++this.#sessions > SESSIONS_MAX) {
+        reject()
+        return
+      }
+      attend(accept(), {
+        serve: this.#options.serve,
+        commands: this.#options.commands,
+        resolveRepository: this.#options.resolveRepository,
+        caller: () => this.#caller(),
+        gone: this.#gone.signal,
+        onFault: error => this.#fault('ssh command failed', error),
+        onStart: () => {
+          this.#running++
+          clearTimeout(this.#idle)
+        },
+        onEnd: () => {
+          this.#running--
+          if (this.#running > 0) return
+          if (this.#closing()) this.#end('this gate is being stopped')
+          else this.#rest()
+        },
+      })
+    })
+  }
+
+  /**
+   * Who this connection is now. A connection may stay open for hours (ControlPersist); its certificate may have expired
+   * and its key been withdrawn meanwhile.
+   */
+  async #caller(): Promise<{ caller: Caller; publicKey: Buffer } | undefined> {
+    const { who, presented } = this.#login!
+    const now = await recognise(presented, this.#options.login)
+    if (now.kind !== 'recognised' || now.principal !== who.principal) return undefined
+    const { principal, identity, credentials, proof } = now
+    return { caller: { principal, identity, credentials, origin: this.#origin }, publicKey: proof.key.blob }
+  }
+
+  #rest(): void {
+    clearTimeout(this.#idle)
+    this.#idle = setTimeout(() => this.#end('nothing was asked for'), this.#options.idle ?? IDLE_MILLISECONDS)
+  }
+
+  #end(why: string): void {
+    if (this.#connection) this.#connection.end(why)
+    else this.#socket.destroy()
+  }
+
+  #turnAway(refused: Refused): number {
+    this.#refused = refused
+    // An agent offers one key after the other, and so most refusals mean nothing; a signature that does not fit is no accident.
+    if (refused.code !== 'bad-signature') return 0
+    this.#record(refused)
+    this.#refused = undefined
+    return this.#options.throttle.failed(this.#address)
+  }
+
+  #left(): void {
+    clearTimeout(this.#idle)
+    clearTimeout(this.#grace)
+    this.#gone.abort()
+    if (this.#login || !this.#refused) return
+    this.#options.throttle.failed(this.#address)
+    this.#record(this.#refused)
+  }
+
+  #record({ code, reason, claimed }: Refused): void {
+    this.#options.onRefused({ kind: 'signin.refused', origin: this.#origin, code, reason, claimed })
+  }
+
+  /**
+   * A key exchange costs us more than it costs the client. Clients make one for each gigabyte or hour; who wants them for
+   * every 64 KiB may, who makes them for nothing is put out.
+   */
+  #rekeyed(): void {
+    const bytes = this.#socket.bytesRead + this.#socket.bytesWritten
+    const minutes = (Date.now() - this.#since) / 60_000
+    if (++this.#rekeys > REKEYS_FREE + bytes / REKEY_BYTES_MIN + minutes) this.#end('too many key exchanges')
+  }
+
+  #fault(message: string, error: unknown): void {
+    this.#options.log(message, { ...this.#facts(), error })
+  }
+
+  #facts(): Readonly<Record<string, unknown>> {
+    const { address, connection } = this.#origin
+    return { address, connection, ...(this.#login ? { principal: this.#login.who.principal } : {}) }
+  }
+}
+
+const REKEYS_FREE = 8
+const REKEY_BYTES_MIN = 64 << 10
+
+/** The private keys with the certificates that are theirs. */
+function hostKeys({ hostKeys, hostCertificates = [] }: SshFrontOptions): { key: ParsedKey; certificate?: Buffer }[] {
+  const certificates = hostCertificates.map(parseCertificateLine)
+  const used = new Set<Certificate>()
+  const keys = hostKeys.map(text => {
+    const parsed = ssh2.utils.parseKey(text)
+    if (parsed instanceof Error || !parsed.isPrivateKey()) {
+      throw new Error(`a host key cannot be read: ${parsed instanceof Error ? parsed.message : 'it is no private key'}`)
+    }
+    const certificate = certificates.find(each => each.publicKey.equals(parsed.getPublicSSH()))
+    if (!certificate) return { key: parsed }
+    used.add(certificate)
+    return { key: parsed, certificate: certificate.blob }
+  })
+  const stray = certificates.find(each => !used.has(each) || each.type !== 'host')
+  if (stray)
+    throw new Error(
+      `host certificate ${JSON.stringify(stray.keyId)} is of no host key that is configured, or no host certificate`,
+    )
+  return keys
+}
