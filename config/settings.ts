@@ -23,7 +23,11 @@ export type Credential =
   | { readonly type: 'basic'; readonly username: string; readonly password: string }
   | { readonly type: 'bearer'; readonly token: string }
   | { readonly type: 'ssh-key'; readonly username: string; readonly privateKey: string }
-  | { readonly type: 'ssh-certificate'; readonly principal: string; readonly extensions: Readonly<Record<string, string>> }
+  | {
+      readonly type: 'ssh-certificate'
+      readonly principal: string
+      readonly extensions: Readonly<Record<string, string>>
+    }
 
 export interface UpstreamSettings {
   readonly name: string
@@ -41,11 +45,17 @@ export interface UpstreamSettings {
 export interface Settings {
   /** This gate's name in records: unique among the proxies that share a ledger. */
   readonly name: string
-  /** The URL people see: in messages and `git access setup`. */
+  /** The file this was read from. */
+  readonly file: string
+  /** The URLs people see: in messages and `git access setup`. Without a trailing slash. */
   readonly publicHttp: string | undefined
+  readonly publicSsh: string | undefined
+  readonly publicAdmin: string | undefined
   readonly listen: { readonly http?: Listener; readonly ssh?: Listener; readonly admin: Listener }
-  /** `embedded` or a URL. */
+  /** `embedded`, or a URL: `redis:`, `rediss:`, `unix:` (a socket's path), or
+   *  `sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER/DB`. */
   readonly redis: string
+  /** `embedded`, or a URL. */
   readonly postgres: string
   /** Folder for the spool, keys kept in files, trial data. */
   readonly state: string

@@ -1,0 +1,189 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import type { z } from 'zod'
+import { fillIn, originKey, reason } from './fill.ts'
+import { nearMiss } from './nearmiss.ts'
+import { ConfigError, type Problem } from './problem.ts'
+import { SETTINGS, type Written } from './schema.ts'
+import type { Listener, Settings, UpstreamSettings } from './settings.ts'
+import { type Path, readYaml, type Yaml } from './yaml.ts'
+
+/**
+ * Reads `drawbridge.yaml`: values from the environment and from files filled in, every default in place, paths absolute.
+ *
+ * For a reload call it again and compare; a file that does not load throws and changes nothing.
+ * @throws ConfigError naming every problem at once, by line and column; no secret is in it
+ */
+export function loadSettings(file: string, env: NodeJS.ProcessEnv): Settings {
+  const path = resolve(file)
+  const yaml = readYaml(readText(path, file), file)
+  const filled = fillIn(yaml.value ?? {}, env, dirname(path))
+  const unfilled = new Set(filled.problems.map(problem => originKey(problem.path)))
+  const parsed = SETTINGS.safeParse(filled.value)
+
+  const problems: Problem[] = filled.problems.map(problem => ({
+    ...yaml.at(problem.path),
+    path: written(problem.path),
+    message: problem.message,
+  }))
+  for (const issue of parsed.error?.issues ?? []) {
+    for (const problem of explain(issue, [], { yaml, value: filled.value, origins: filled.origins })) {
+      if (!unfilled.has(originKey(problem.at))) problems.push(problem)
+    }
+  }
+  if (problems.length > 0 || !parsed.success) throw new ConfigError(file, problems)
+  return settings(parsed.data, path)
+}
+
+function readText(path: string, file: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (cause) {
+    throw new ConfigError(file, [{ line: 1, column: 1, path: '', message: `cannot be read: ${reason(cause)}` }], {
+      cause,
+    })
+  }
+}
+
+function settings(given: Written, file: string): Settings {
+  const folder = dirname(file)
+  const absolute = (path: string) => resolve(folder, path)
+  const withPaths = (listener: Listener): Listener =>
+    listener.tls
+      ? { ...listener, tls: { certificate: absolute(listener.tls.certificate), key: absolute(listener.tls.key) } }
+      : listener
+  const { http, ssh, admin } = given.listen
+  return {
+    file,
+    name:
+      given.name ??
+      hostname()
+        .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+        .slice(0, 64),
+    publicHttp: given.public_http,
+    publicSsh: given.public_ssh,
+    publicAdmin: given.public_admin,
+    listen: { ...(http ? { http: withPaths(http) } : {}), ...(ssh ? { ssh } : {}), admin: withPaths(admin) },
+    redis: given.redis,
+    postgres: given.postgres,
+    state: absolute(given.state),
+    upstreams: new Map(Object.entries(given.upstreams).map(([name, host]) => [name, upstream(name, host)])),
+    policy: given.policy === undefined ? undefined : absolute(given.policy),
+    ssh: {
+      hostKeys: given.ssh.host_keys.map(absolute),
+      // One entry may be a whole file of keys.
+      trustedUserCAKeys: given.ssh.trusted_user_ca_keys.flatMap(keys =>
+        keys
+          .split('\n')
+          .map(line => line.trim())
+          .filter(line => line !== '' && !line.startsWith('#')),
+      ),
+    },
+    proxyProtocol: given.proxy_protocol,
+    limits: {
+      commands: given.limits.commands,
+      connectionsPerSource: given.limits.connections_per_source,
+      connections: given.limits.connections,
+      loginGrace: given.limits.login_grace,
+      loginAttempts: given.limits.login_attempts,
+      channels: given.limits.channels,
+      headers: given.limits.headers,
+      bodyIdle: given.limits.body_idle,
+      total: given.limits.total,
+      drain: given.limits.drain,
+      redisSilence: given.limits.redis_silence,
+    },
+    ledger: { whenAway: given.ledger.when_away, spoolBytes: given.ledger.spool },
+  }
+}
+
+function upstream(name: string, given: Written['upstreams'][string]): UpstreamSettings {
+  return {
+    name,
+    url: given.url,
+    credential: given.credential,
+    hostKeys: given.host_keys,
+    connectTimeout: given.connect_timeout,
+    idleTimeout: given.idle_timeout,
+    connections: given.connections,
+  }
+}
+
+// --- what is wrong, in words ------------------------------------------------------------------------------------------
+
+interface Source {
+  readonly yaml: Yaml
+  readonly value: unknown
+  readonly origins: ReadonlyMap<string, string>
+}
+
+type Explained = Problem & { readonly at: Path }
+
+function explain(issue: z.core.$ZodIssue, above: Path, source: Source): Explained[] {
+  const path: Path = [...above, ...issue.path.map(part => (typeof part === 'number' ? part : String(part)))]
+  if (issue.code === 'unrecognized_keys') {
+    const known = issue.message.split(', ')
+    return issue.keys.map(key => {
+      const meant = nearMiss(key, known)
+      const hint = meant ? `; did you mean ${meant}?` : `; known here: ${known.join(', ')}`
+      const at = [...path, key]
+      return { ...source.yaml.atKey(at), path: written(at), at, message: `unknown key${hint}` }
+    })
+  }
+  if (issue.code === 'invalid_union') {
+    const meant = issue.errors.filter(branch => branch.every(inner => isInside(inner)))
+    if (meant.length === 1) return meant[0]!.flatMap(inner => explain(inner, path, source))
+  }
+  if (issue.code === 'invalid_key') {
+    const message = `${shown(path.at(-1))} cannot be a name here: ${issue.issues[0]?.message ?? issue.message}`
+    return [{ ...source.yaml.atKey(path), path: written(path), at: path, message }]
+  }
+  const found = find(source.value, path)
+  const message =
+    found === undefined ? `missing; ${issue.message}` : `${issue.message}; found ${display(found, path, source)}`
+  return [{ ...source.yaml.at(path), path: written(path), at: path, message }]
+}
+
+/** Whether a branch of a union had the right kind of value and found fault with what is in it. */
+function isInside(issue: z.core.$ZodIssue): boolean {
+  return issue.path.length > 0 || issue.code === 'custom' || issue.code === 'unrecognized_keys'
+}
+
+/** A path as a person would say it: `upstreams.acme.host_keys[1]`. */
+function written(path: Path): string {
+  return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index > 0 ? '.' : ''}${part}`)).join('')
+}
+
+function find(value: unknown, path: Path): unknown {
+  let part = value
+  for (const key of path) {
+    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, key)) return undefined
+    part = (part as Record<string | number, unknown>)[key]
+  }
+  return part
+}
+
+/** What was found, unless it may be a secret: errors end up in logs, tickets and screenshots. */
+function display(value: unknown, path: Path, source: Source): string {
+  const origin = source.origins.get(originKey(path))
+  if (origin !== undefined) return `the value of ${origin}, not shown`
+  if (path.includes('credential') && path.at(-1) !== 'type' && typeof value !== 'object')
+    return 'a value that is not shown'
+  if (path.some(part => SECRET_KEYS.has(String(part)))) return 'a value that is not shown'
+  return shown(value)
+}
+
+const SECRET_KEYS = new Set(['password', 'token', 'private_key'])
+const SHOWN_CHARACTERS_MAX = 80
+
+function shown(value: unknown): string {
+  if (value === null) return 'nothing'
+  if (Array.isArray(value)) return 'a list'
+  if (typeof value === 'object') return 'a mapping'
+  if (typeof value !== 'string') return String(value)
+  if (value.includes('PRIVATE KEY')) return 'a private key'
+  // The part of a URL that can hold a password, and whatever a mistyped one has there.
+  const safe = value.includes('@') && !value.startsWith('@') ? `…${value.slice(value.lastIndexOf('@'))}` : value
+  return JSON.stringify(safe.length > SHOWN_CHARACTERS_MAX ? `${safe.slice(0, SHOWN_CHARACTERS_MAX)}…` : safe)
+}

@@ -1,0 +1,193 @@
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import type { Policy, Rule } from '../policy.ts'
+import { ConfigError } from '../problem.ts'
+import { type Path, readYaml, type Yaml } from '../yaml.ts'
+import { compileClasses, compileDelegations, compilePeople, compileRule, compileStandings, type Names } from './compile.ts'
+import { lookup } from './lookup.ts'
+import { type Fault, faults, PolicyError, type PolicyProblem, written } from './problems.ts'
+import { type PolicyDocument, policySchema, RULES_MAX } from './schema.ts'
+
+/** One file of a policy: where it came from, for messages, and what it says. */
+export interface PolicySource {
+  readonly file: string
+  readonly text: string
+}
+
+const FILES_MAX = 500
+
+interface Part {
+  readonly file: string
+  readonly yaml: Yaml
+  readonly document: PolicyDocument
+}
+
+/**
+ * A policy out of its files, in the order given; lists follow each other, names must not clash.
+ * @throws PolicyError with everything that is wrong, in all files, at once
+ */
+export function loadPolicy(sources: readonly PolicySource[]): Policy {
+  const problems: PolicyProblem[] = []
+  if (sources.length === 0) throw new PolicyError([at1('policy', 'no policy file; a policy is at least "version: 1"')])
+  if (sources.length > FILES_MAX) throw new PolicyError([at1('policy', `more than ${FILES_MAX} files`)])
+  const parts = sources.flatMap(source => readPart(source, problems))
+  // What one file says is judged against what all say: with one of them unread, every such judgement would be a guess.
+  if (problems.length > 0) throw new PolicyError(problems)
+  const policy = compile(parts, problems)
+  if (problems.length > 0) throw new PolicyError(inOrder(problems, sources))
+  return policy
+}
+
+/**
+ * The policy at a path: a file, or a folder of `.yaml` and `.yml` files (not `*.test.yaml`) in the order of their names.
+ * @throws PolicyError
+ */
+export function readPolicy(path: string): Policy {
+  return loadPolicy(policySources(path))
+}
+
+/** @throws PolicyError where the path cannot be read */
+export function policySources(path: string): readonly PolicySource[] {
+  try {
+    if (!statSync(path).isDirectory()) return [{ file: path, text: readFileSync(path, 'utf8') }]
+    const files = readdirSync(path).filter(name => /\.ya?ml$/.test(name) && !/\.test\.ya?ml$/.test(name) && !name.startsWith('.'))
+    if (files.length === 0) throw new PolicyError([at1(path, 'no .yaml file in this folder')])
+    return files.sort().map(name => ({ file: join(path, name), text: readFileSync(join(path, name), 'utf8') }))
+  } catch (error) {
+    if (error instanceof PolicyError) throw error
+    throw new PolicyError([at1(path, `cannot be read: ${error instanceof Error ? error.message : String(error)}`)], { cause: error })
+  }
+}
+
+const at1 = (file: string, message: string): PolicyProblem => ({ file, line: 1, column: 1, path: '', message })
+
+function inOrder(problems: readonly PolicyProblem[], sources: readonly PolicySource[]): PolicyProblem[] {
+  const position = new Map(sources.map(({ file }, index) => [file, index]))
+  return problems.toSorted((a, b) => position.get(a.file)! - position.get(b.file)! || a.line - b.line || a.column - b.column)
+}
+
+function readPart({ file, text }: PolicySource, problems: PolicyProblem[]): Part[] {
+  let yaml: Yaml
+  try {
+    yaml = readYaml(text, file)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    problems.push(...error.problems.map(problem => ({ file, ...problem })))
+    return []
+  }
+  const parsed = policySchema.safeParse(yaml.value ?? {})
+  if (parsed.success) return [{ file, yaml, document: parsed.data }]
+  const found = parsed.error.issues.flatMap(issue => faults(issue, yaml.value))
+  problems.push(...found.map(fault => place(file, yaml, fault)).sort((a, b) => a.line - b.line || a.column - b.column))
+  return []
+}
+
+function place(file: string, yaml: Yaml, { path, key, message }: Fault): PolicyProblem {
+  return { file, ...(key ? yaml.atKey(path) : yaml.at(path)), path: written(path), message }
+}
+
+function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
+  const document = merge(parts, problems)
+  // A path of the merged document leads back to the file that said it: list entries by their position, names by their key.
+  const complain = (fault: Fault) => {
+    const { part, path } = origin(parts, fault.path)
+    problems.push(place(part.file, part.yaml, { ...fault, path }))
+  }
+  const people = compilePeople(document, complain)
+  const classes = compileClasses(document)
+  const names: Names = {
+    people,
+    groups: new Set(Object.keys(document.groups ?? {})),
+    classes: new Set(classes.keys()),
+    zone: document.time_zone ?? 'UTC',
+    defaults: document.defaults ?? {},
+  }
+  const standings = compileStandings(document, names.classes, complain)
+  const rules = compileRules(parts, names, problems)
+  return {
+    version: versionOf(document),
+    files: parts.map(part => part.file),
+    mode: document.mode ?? 'enforce',
+    rules,
+    lookup: lookup(rules.map(rule => rule.repositories)),
+    people,
+    delegations: compileDelegations(document, people, complain),
+    standings,
+    classes,
+  }
+}
+
+function compileRules(parts: readonly Part[], names: Names, problems: PolicyProblem[]): Rule[] {
+  const rules: Rule[] = []
+  const known = new Map<string, string>()
+  for (const { file, yaml, document } of parts) {
+    for (const [index, said] of (document.requests ?? []).entries()) {
+      const at: Path = ['requests', index]
+      const complain = (fault: Fault) => problems.push(place(file, yaml, fault))
+      if (rules.length === RULES_MAX) {
+        complain({ path: at, message: `more than ${RULES_MAX} rules` })
+        return rules
+      }
+      const position = `${parts.length > 1 ? `${basename(file)} ` : ''}rule ${index + 1}`
+      const name = said.name ?? position
+      const earlier = known.get(name)
+      if (earlier !== undefined) complain({ path: [...at, 'name'], message: `the name "${name}" is taken by ${earlier}; records name the rule that decided` })
+      known.set(name, `requests[${index}] in ${file}`)
+      rules.push(compileRule(said, { name, place: `${file} requests[${index}]`, order: rules.length }, at, names, complain))
+    }
+  }
+  return rules
+}
+
+const SCALARS = ['mode', 'time_zone', 'defaults', 'description'] as const
+const TABLES = ['people', 'groups', 'services', 'classes'] as const
+const LISTS = ['delegates', 'repositories', 'requests'] as const
+
+function merge(parts: readonly Part[], problems: PolicyProblem[]): PolicyDocument {
+  const merged: Record<string, unknown> = { version: 1 }
+  for (const { file, yaml, document } of parts) {
+    const clash = (path: Path, message: string) => problems.push(place(file, yaml, { path, key: true, message }))
+    for (const key of SCALARS) {
+      if (document[key] === undefined) continue
+      if (merged[key] !== undefined && key !== 'description') clash([key], `said in an earlier file already; it holds for the whole policy`)
+      merged[key] = document[key]
+    }
+    for (const key of TABLES) {
+      const table = (merged[key] ?? {}) as Record<string, unknown>
+      for (const [name, value] of Object.entries(document[key] ?? {})) {
+        if (Object.hasOwn(table, name)) clash([key, name], `"${name}" is in an earlier file already`)
+        table[name] = value
+      }
+      merged[key] = table
+    }
+    for (const key of LISTS) merged[key] = [...((merged[key] ?? []) as unknown[]), ...(document[key] ?? [])]
+  }
+  return merged as PolicyDocument
+}
+
+function origin(parts: readonly Part[], path: Path): { part: Part; path: Path } {
+  const [key, second, ...rest] = path
+  if (typeof second === 'number') {
+    let index = second
+    for (const part of parts) {
+      const length = part.document[key as (typeof LISTS)[number]]?.length ?? 0
+      if (index < length) return { part, path: [key!, index, ...rest] }
+      index -= length
+    }
+  }
+  const part = parts.findLast(({ document }) => Object.hasOwn(document[key as (typeof TABLES)[number]] ?? {}, second ?? ''))
+  return { part: part ?? parts[0]!, path }
+}
+
+/** Keys sorted, lists as they are: the same content in another order of keys, files or comments has the same version. */
+function versionOf(document: PolicyDocument): string {
+  return `p-${createHash('sha256').update(canonical(document)).digest('hex').slice(0, 12)}`
+}
+
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined)
+  return `{${entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`
+}

@@ -1,0 +1,327 @@
+import { z } from 'zod'
+import { checkRefPattern, checkRepositoryPattern } from '../../grant/pattern.ts'
+import { compileCondition, compilePattern } from '../conditions.ts'
+import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from '../units.ts'
+import { CLOCK_FORM, DAYS_FORM, isZone, readClock, readDays } from './hours.ts'
+import { checkNetwork, NETWORK_FORM } from './network.ts'
+import { QUOTA_FORM, readQuota } from './quota.ts'
+import { readTrigger, TRIGGER_FORM } from './words.ts'
+
+/**
+ * The policy's language as people write it. Everything that can be told from one value alone is checked here, so that
+ * each fault has its line; what needs the rest of the document is `compile.ts`. The published JSON Schema is made of this.
+ */
+
+export const RULES_MAX = 20_000
+const LIST_MAX = 5_000
+/** A window longer than this is a standing permission by another name. */
+export const WINDOW_MAX = 90 * 86_400_000
+
+/** A text with a form of its own. `check` answers undefined, or what is wrong; `form` says what is accepted. */
+function text(form: string, check: (written: string) => string | undefined) {
+  return z
+    .string({ error: `expected ${form}` })
+    .superRefine((written, context) => {
+      const fault = check(written)
+      if (fault !== undefined) context.addIssue({ code: 'custom', message: fault })
+    })
+    .meta({ description: form })
+}
+
+/** A mapping of just these keys; they are the message when another one is met, for `problems.ts` to suggest from. */
+function object<S extends z.ZodRawShape>(shape: S) {
+  const keys = Object.keys(shape).join(', ')
+  return z.strictObject(shape, { error: issue => (issue.code === 'unrecognized_keys' ? keys : `expected a mapping of ${keys}`) })
+}
+
+const quoted = (written: string) => `"${written.slice(0, 80)}"`
+const thrown = (run: () => unknown) => {
+  try {
+    run()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+function oneOrMany<T extends z.ZodType>(one: T) {
+  const form = one.meta()?.description ?? 'a text'
+  return z.union([one, z.array(one).min(1).max(LIST_MAX)], { error: `expected ${form}, or a list of them` })
+}
+
+const NAME_FORM = 'a name of letters, digits and . _ - @ : / +, at most 120 characters'
+const isName = (written: string) => /^[\p{L}\p{N}][\p{L}\p{N}._@:/+-]{0,119}$/u.test(written)
+const name = text(NAME_FORM, written => (isName(written) ? undefined : `${quoted(written)} is not ${NAME_FORM}`))
+const duration = text(DURATION_FORM, written => {
+  const read = readDuration(written)
+  if (read === undefined || read <= 0) return `${quoted(written)} is not ${DURATION_FORM}`
+  return read > 366 * 86_400_000 ? `${quoted(written)} is more than 366 days` : undefined
+})
+const windowLength = text(`${DURATION_FORM}; at most 90 days`, written => {
+  const read = readDuration(written)
+  if (read === undefined || read <= 0) return `${quoted(written)} is not ${DURATION_FORM}`
+  return read > WINDOW_MAX
+    ? `${quoted(written)} is more than 90 days: that is no window but a standing permission`
+    : undefined
+})
+const REPOSITORY_FORM =
+  'a repository as <upstream>/<path>, where * stands for part of one segment and ** for several segments'
+const repository = text(REPOSITORY_FORM, written => prefixed(written, checkRepositoryPattern(written)))
+const REF_FORM = 'a branch such as main or release/*, or a full ref such as refs/tags/v*'
+const ref = text(REF_FORM, written => prefixed(written, checkRefPattern(written)))
+const PATH_FORM = 'a path in the repository such as docs/** or .github/workflows/*'
+const path = text(PATH_FORM, written => prefixed(written, checkPath(written)))
+const trigger = text(TRIGGER_FORM, written => {
+  const read = readTrigger(written)
+  return typeof read === 'string' ? read : undefined
+})
+const PATTERN_FORM = 'a pattern in RE2 syntax such as ^PAY-[0-9]+$'
+const pattern = text(PATTERN_FORM, written =>
+  prefixed(
+    written,
+    thrown(() => compilePattern(written)),
+  ),
+)
+const condition = text('a condition in CEL such as "oncall" in groups', written =>
+  thrown(() => compileCondition(written)),
+)
+const network = text(NETWORK_FORM, checkNetwork)
+const day = text(DAYS_FORM, written => (readDays(written) ? undefined : `${quoted(written)} is not ${DAYS_FORM}`))
+const clock = text(CLOCK_FORM, written =>
+  readClock(written) === undefined ? `${quoted(written)} is not ${CLOCK_FORM}` : undefined,
+)
+const ZONE_FORM = 'an IANA time zone such as Europe/Berlin or UTC'
+const zone = text(ZONE_FORM, written => (isZone(written) ? undefined : `${quoted(written)} is not ${ZONE_FORM}`))
+const quota = text(QUOTA_FORM, written => (readQuota(written) ? undefined : `${quoted(written)} is not ${QUOTA_FORM}`))
+const size = text(SIZE_FORM, written => {
+  const read = readSize(written)
+  return read !== undefined && read > 0 ? undefined : `${quoted(written)} is not ${SIZE_FORM}`
+})
+const DATE_FORM = 'a date such as 2026-12-24, or a moment such as 2026-12-24T18:00:00Z'
+const date = text(DATE_FORM, written =>
+  readDate(written) === undefined ? `${quoted(written)} is not ${DATE_FORM}` : undefined,
+)
+const sentence = z.string({ error: 'expected a sentence' }).min(1).max(500)
+const count = (most: number) =>
+  z
+    .int({ error: `expected a whole number from 1 to ${most}` })
+    .min(1)
+    .max(most)
+const flag = z.boolean({ error: 'expected true or false' })
+
+function prefixed(written: string, fault: string | undefined): string | undefined {
+  return fault === undefined ? undefined : `${quoted(written)}: ${fault}`
+}
+
+// Paths are matched as repositories are, but a single segment is a path too.
+function checkPath(written: string): string | undefined {
+  return checkRepositoryPattern(`x/${written.endsWith('.git') ? `${written}x` : written}`)
+}
+
+/** Milliseconds; a date alone is its first moment in UTC. */
+export function readDate(written: string): number | undefined {
+  if (!/^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}))?$/.test(written)) return undefined
+  const read = Date.parse(written)
+  // Date.parse takes 31 April for 1 May.
+  const real =
+    !Number.isNaN(read) && new Date(`${written.slice(0, 10)}T00:00:00Z`).toISOString().startsWith(written.slice(0, 10))
+  return real ? read : undefined
+}
+
+const APPROVER_FORM = 'a group or person: leads, group:leads, mona@acme.example, person:mona or on-call:payments'
+const approver = text(APPROVER_FORM, written => {
+  const bare = written.replace(/^(group|person|on-call):/, '')
+  return isName(bare) ? undefined : `${quoted(written)} is not ${APPROVER_FORM}`
+})
+const ASKER_FORM = `${APPROVER_FORM.replace('a group or person', 'who')}, ci:<name> or service:<name> where * stands for part of one segment, or anyone`
+const asker = text(ASKER_FORM, written => {
+  const bare = written.replace(/^(group|person|on-call|ci|service):/, '')
+  return /^[\p{L}\p{N}*][\p{L}\p{N}._@:/+*-]{0,199}$/u.test(bare) &&
+    (!bare.includes('*') || /^(ci|service):/.test(written))
+    ? undefined
+    : `${quoted(written)} is not ${ASKER_FORM}`
+})
+
+const approverList = z.array(approver).min(1).max(200)
+const step = z.union(
+  [
+    approver,
+    object({ any_of: approverList }).meta({ description: 'one of these' }),
+    z
+      .strictObject({ all_of: approverList })
+      .meta({ description: 'one person of each of these; two groups are two people' }),
+    object({ n: count(20), of: approverList }).meta({ description: 'so many different people of these' }),
+  ],
+  { error: `expected ${APPROVER_FORM}, { any_of: […] }, { all_of: […] } or { n: 2, of: […] }` },
+)
+const approvers = z
+  .union([step, approverList, z.array(step).min(1).max(10), object({ steps: z.array(step).min(1).max(10) })], {
+    error:
+      'expected a group or person, a list of them (any one approves), { any_of: […] }, { all_of: […] }, { n: 2, of: […] }, or { steps: [ … ] } of these',
+  })
+  .meta({ description: 'Who says yes. A list of names: any one of them. Nobody ever approves for themselves.' })
+
+const hoursPart = object({ days: oneOrMany(day), from: clock, to: clock, zone: zone.optional() })
+const hours = oneOrMany(
+  hoursPart.meta({ description: '{ days: mon-fri, from: "09:00", to: "18:00", zone: Europe/Berlin }' }),
+)
+const idle = z.union([flag, duration], { error: `expected true, false, or ${DURATION_FORM}` })
+const reason = z.union([flag, pattern, object({ pattern: pattern.optional(), example: sentence.optional() })], {
+  error: `expected true, ${PATTERN_FORM}, or { pattern, example }`,
+})
+const ticket = z.union([pattern, object({ pattern, example: sentence.optional() })], {
+  error: `expected ${PATTERN_FORM}, or { pattern, example }`,
+})
+const window = z.union(
+  [
+    windowLength,
+    object({
+      longest: windowLength.optional().meta({ description: 'the longest window this rule gives' }),
+      default: windowLength.optional().meta({ description: 'the window given when none is asked for' }),
+      beyond: z
+        .enum(['refuse', 'clip'], { error: 'expected refuse or clip' })
+        .optional()
+        .meta({ description: 'what happens to a request for longer' }),
+    }),
+  ],
+  { error: 'expected a duration such as 4h, or { longest: 8h, default: 1h, beyond: refuse | clip }' },
+)
+const mode = z.enum(['enforce', 'observe'], { error: 'expected enforce or observe' })
+
+/** What a rule may say and `defaults` may say for all rules. */
+const shared = {
+  approvers: approvers.optional(),
+  window: window.optional(),
+  timeout: duration.optional().meta({ description: 'how long a request waits for its approvals before it lapses' }),
+  revoke_on_idle: idle
+    .optional()
+    .meta({ description: 'end the window after this long without use; true is 30 minutes' }),
+  reason: reason.optional().meta({ description: 'a reason has to be given: true, a pattern, or { pattern, example }' }),
+  ticket: ticket.optional().meta({ description: 'a ticket has to be named, by itself or in the reason' }),
+  mfa: duration.optional().meta({ description: 'a second factor has to have been shown within this time' }),
+  networks: oneOrMany(network)
+    .optional()
+    .meta({ description: 'where the request and every operation have to come from' }),
+  hours: hours.optional().meta({ description: 'when requests are taken and windows are open' }),
+  auto_request: z
+    .union([flag, object({ wait: duration })], { error: 'expected true, false or { wait: 5m }' })
+    .optional()
+    .meta({ description: 'a refused operation files the request by itself, and may wait this long for the answer' }),
+  escalate: object({ after: duration, to: approverList })
+    .optional()
+    .meta({ description: 'after this long without an answer these may approve as well and are told' }),
+} as const
+
+const rule = object({
+  name: name.optional(),
+  description: sentence.optional(),
+  trigger: oneOrMany(trigger).meta({ description: TRIGGER_FORM }),
+  repositories: oneOrMany(repository)
+    .optional()
+    .meta({ description: `${REPOSITORY_FORM}; every repository when left out` }),
+  class: oneOrMany(name).optional().meta({ description: 'only repositories of this class' }),
+  refs: oneOrMany(ref)
+    .optional()
+    .meta({ description: `${REF_FORM}; any branch or tag when left out` }),
+  paths: z
+    .union([oneOrMany(path), object({ only: oneOrMany(path).optional(), never: oneOrMany(path).optional() })], {
+      error: `expected ${PATH_FORM}, a list of them, or { only: […], never: […] }`,
+    })
+    .optional()
+    .meta({ description: 'which paths a push may change' }),
+  who: oneOrMany(asker)
+    .optional()
+    .meta({ description: `${ASKER_FORM}; every person and no machine when left out` }),
+  when: condition.optional().meta({ description: 'a condition in CEL; the rule speaks only where it is true' }),
+  final: flag.optional().meta({ description: 'who is not named by this rule gets no rule below it either' }),
+  forbid: sentence.optional().meta({ description: 'never: this sentence is the answer' }),
+  ...shared,
+  automatic: z
+    .union([flag, object({ on_call: name.optional(), quota: quota.optional() })], {
+      error: 'expected true, false or { on_call: <schedule>, quota: "3 per day" }',
+    })
+    .optional()
+    .meta({ description: 'approved by the policy itself, for who is on call, so many times' }),
+  break_glass: z
+    .union([flag, object({ review: approvers.optional(), within: duration.optional() })], {
+      error: 'expected true, false or { review: <approvers>, within: 24h }',
+    })
+    .optional()
+    .meta({ description: 'open at once, tell everybody, review afterwards; only for requests that say so' }),
+  single_use: flag.optional().meta({ description: 'one push landed or one pack delivered, then the window ends' }),
+  budget: object({ uses: count(100_000).optional(), bytes: size.optional() })
+    .optional()
+    .meta({ description: 'what a window may be used for in all' }),
+  recurring: object({ hours, longest: windowLength })
+    .optional()
+    .meta({ description: 'a request may ask for all of these hours at once, up to so far ahead' }),
+  mode: mode.optional().meta({ description: 'observe: let through what this rule would refuse, and record it' }),
+})
+
+const person = z.union([oneOrMany(name), object({ identities: oneOrMany(name) })], {
+  error: 'expected the names under which this person signs in',
+})
+const className = object({
+  description: sentence.optional(),
+  approvals: count(10).optional().meta({ description: 'at least so many different people approve' }),
+  longest: windowLength.optional().meta({ description: 'no window is longer, whatever its rule says' }),
+  mfa: duration.optional(),
+  automatic: z
+    .literal(false, { error: 'expected false' })
+    .optional()
+    .meta({ description: 'nothing is approved without people' }),
+  reason: z.literal(true, { error: 'expected true' }).optional(),
+})
+
+export const policySchema = object({
+    version: z.literal(1, { error: 'expected version: 1' }),
+    description: sentence.optional(),
+    mode: mode
+      .optional()
+      .meta({ description: 'observe: let everything through and record what would have been refused' }),
+    time_zone: zone.optional().meta({ description: 'the zone of hours that name none; UTC when left out' }),
+    defaults: z
+      .strictObject(shared)
+      .optional()
+      .meta({ description: 'said for every rule that does not say otherwise' }),
+    people: z.record(name, person).optional().meta({ description: 'the identities that belong to one person' }),
+    groups: z
+      .record(name, oneOrMany(name))
+      .optional()
+      .meta({ description: 'groups beside those of the identity provider' }),
+    services: z
+      .record(name, object({ owner: name, identities: oneOrMany(name).optional() }))
+      .optional()
+      .meta({ description: 'service accounts and who answers for them' }),
+    delegates: z
+      .array(object({ from: name, to: name, since: date.optional(), until: date }))
+      .max(LIST_MAX)
+      .optional()
+      .meta({ description: 'who approves in whose place, until when' }),
+    classes: z
+      .record(name, className)
+      .optional()
+      .meta({ description: 'what holds for all repositories of a class, whatever the rules say' }),
+    repositories: z
+      .array(object({ match: oneOrMany(repository), class: name.optional(), mode: mode.optional() }))
+      .max(RULES_MAX)
+      .optional()
+      .meta({
+        description:
+          'which repositories are of which class, and which are only observed; the first entry that matches counts',
+      }),
+    requests: z.array(rule).max(RULES_MAX).optional().meta({ description: 'the rules, tried from the top' }),
+  })
+  .meta({ title: 'Drawbridge policy', description: 'Who may ask for which window, and who approves it.' })
+
+export type PolicyDocument = z.infer<typeof policySchema>
+export type RuleDocument = z.infer<typeof rule>
+export type SharedDocument = NonNullable<PolicyDocument['defaults']>
+export type ClassDocument = z.infer<typeof className>
+export type ApproversDocument = z.infer<typeof approvers>
+export type HoursDocument = z.infer<typeof hours>
+
+/** The JSON Schema (2020-12) that editors use. */
+export function policyJsonSchema(): object {
+  return z.toJSONSchema(policySchema, { io: 'input' })
+}

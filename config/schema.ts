@@ -1,0 +1,441 @@
+import { writeFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from './units.ts'
+
+/**
+ * The shape of `drawbridge.yaml`. Every leaf says in its message what is accepted there; load.ts puts the place and what
+ * was found in front. `node config/schema.ts` writes the JSON Schema that editors use.
+ */
+
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+
+/** A text, as it stands; `accepts` completes the sentence "expected …". */
+function text(accepts: string) {
+  return z
+    .string({ error: `expected ${accepts}` })
+    .min(1, { error: `expected ${accepts}` })
+    .max(TEXT_CHARACTERS_MAX)
+}
+const TEXT_CHARACTERS_MAX = 65_536
+
+function matching(pattern: RegExp, accepts: string) {
+  return text(accepts).regex(pattern, { error: `expected ${accepts}` })
+}
+
+/** A value that comes out of `${NAME}` is text, so digits in text count as a number. */
+function whole(least: number, most: number) {
+  const error = `expected a whole number from ${least} to ${most}`
+  return z
+    .union(
+      [
+        z.int({ error }),
+        z
+          .string()
+          .regex(/^\d{1,15}$/)
+          .transform(Number),
+      ],
+      { error },
+    )
+    .refine(n => n >= least && n <= most, { error })
+}
+
+function duration(least: number, most: number) {
+  return measure(readDuration, DURATION_FORM, least, most)
+}
+
+function size(least: number, most: number) {
+  return measure(readSize, SIZE_FORM, least, most)
+}
+
+function measure(read: (written: string) => number | undefined, form: string, least: number, most: number) {
+  return z.string({ error: `expected ${form}` }).transform((written, context) => {
+    const value = read(written)
+    if (value !== undefined && value >= least && value <= most) return value
+    const inWords = read === readDuration ? spell : String
+    const error = value === undefined ? `expected ${form}` : `expected between ${inWords(least)} and ${inWords(most)}`
+    context.issues.push({ code: 'custom', message: error, input: written })
+    return z.NEVER
+  })
+}
+
+function spell(milliseconds: number): string {
+  if (milliseconds < 1_000) return `${milliseconds}ms`
+  if (milliseconds < MINUTE) return `${milliseconds / 1_000}s`
+  return milliseconds < HOUR ? `${milliseconds / MINUTE}m` : `${milliseconds / HOUR}h`
+}
+
+function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+  const keys = Object.keys(shape).join(', ')
+  // About keys it does not know, an issue says only which ones those are; load.ts wants to suggest from the ones there are.
+  return z.strictObject(shape, {
+    error: issue => (issue.code === 'unrecognized_keys' ? keys : `expected a mapping with ${keys}`),
+  })
+}
+
+function list<Item extends z.ZodType>(item: Item, accepts: string) {
+  return z
+    .array(item, { error: `expected ${accepts}` })
+    .max(LIST_ITEMS_MAX, { error: `expected at most ${LIST_ITEMS_MAX}` })
+}
+const LIST_ITEMS_MAX = 1_000
+
+// --- listen -----------------------------------------------------------------------------------------------------------
+
+const ADDRESS_FORM = 'host:port, such as 127.0.0.1:8080 or [::1]:8080'
+
+const address = z.string({ error: `expected ${ADDRESS_FORM}` }).transform((written, context) => {
+  const parts = /^(?:\[([0-9a-f:.]+)\]|([^\s[\]:/@]+)):(\d{1,5})$/i.exec(written)
+  const host = parts?.[1] ?? parts?.[2]
+  const port = Number(parts?.[3])
+  if (host !== undefined && port <= 65_535 && !(parts?.[1] && isIP(host) !== 6)) return { host, port }
+  context.issues.push({ code: 'custom', message: `expected ${ADDRESS_FORM}`, input: written })
+  return z.NEVER
+})
+
+const tls = section({
+  certificate: text('the path of a PEM file with the certificate and its chain').describe(
+    'Path of the PEM file with the certificate and its chain; read again when it changes.',
+  ),
+  key: text("the path of a PEM file with the certificate's key").describe(
+    "Path of the PEM file with the certificate's key.",
+  ),
+})
+
+const off = z.literal(['off', false]).transform(() => undefined)
+
+function listener(fallback: string) {
+  const plain = address.transform(at => at)
+  const withTls = section({ address, tls: tls.optional() }).transform(({ address: at, tls: files }) => ({
+    ...at,
+    ...(files ? { tls: files } : {}),
+  }))
+  return z
+    .union([off, plain, withTls], {
+      error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } }, or off`,
+    })
+    .prefault(fallback)
+}
+
+const listen = section({
+  http: listener('127.0.0.1:8080').describe('Where git speaks HTTP.'),
+  ssh: z
+    .union([off, address], { error: `expected ${ADDRESS_FORM}, or off` })
+    .prefault('127.0.0.1:2222')
+    .describe('Where git speaks SSH.'),
+  admin: z
+    .union(
+      [
+        address,
+        section({ address, tls: tls.optional() }).transform(({ address: at, tls: files }) => ({
+          ...at,
+          ...(files ? { tls: files } : {}),
+        })),
+      ],
+      {
+        error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } }`,
+      },
+    )
+    .prefault('127.0.0.1:8081')
+    .describe('Where the admin API and the console are.'),
+})
+
+// --- engines ----------------------------------------------------------------------------------------------------------
+
+const HOST_PORT = /^(?:\[[0-9a-f:.]+\]|[^\s[\]:/@,]+):\d{1,5}$/i
+const REDIS_FORM = 'embedded, redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH, or { sentinels, name }'
+
+const redisUrl = text(REDIS_FORM).transform((written, context) => {
+  const refuse = (message: string) => {
+    context.issues.push({ code: 'custom', message, input: written })
+    return z.NEVER
+  }
+  if (written === 'embedded') return written
+  if (/^(redis\+)?cluster:/i.test(written)) return refuse(NO_CLUSTER)
+  const url = URL.canParse(written) ? new URL(written) : undefined
+  if (url?.protocol === 'unix:' && url.pathname.length > 1) return written
+  if (
+    (url?.protocol === 'redis:' || url?.protocol === 'rediss:') &&
+    url.hostname &&
+    /^(\/\d{0,3})?$/.test(url.pathname)
+  )
+    return written
+  return refuse(`expected ${REDIS_FORM}`)
+})
+const NO_CLUSTER =
+  'Redis Cluster is not supported yet: one decision reads several keys at once; use one Redis or Sentinel'
+
+const sentinels = section({
+  sentinels: list(matching(HOST_PORT, 'host:port'), 'a list of host:port').min(1, {
+    error: 'expected at least one host:port',
+  }),
+  name: matching(/^[\w.-]{1,100}$/, 'the name of the master, such as mymaster'),
+  username: text('a user name').optional(),
+  password: text('a password').optional(),
+  db: whole(0, 999).default(0),
+}).transform(({ sentinels: hosts, name, username, password, db }) => {
+  const who = password ? `${encodeURIComponent(username ?? 'default')}:${encodeURIComponent(password)}@` : ''
+  return `sentinel://${who}${hosts.join(',')}/${name}/${db}`
+})
+
+const POSTGRES_FORM = 'embedded, or postgres://USER@HOST:PORT/DATABASE'
+const postgres = text(POSTGRES_FORM).refine(
+  written =>
+    written === 'embedded' ||
+    (/^postgres(ql)?:\/\//.test(written) && URL.canParse(written) && new URL(written).pathname.length > 1),
+  { error: `expected ${POSTGRES_FORM}` },
+)
+
+// --- upstreams --------------------------------------------------------------------------------------------------------
+
+const secret = (accepts: string) =>
+  text(accepts).describe('Write { file: PATH } or ${NAME} rather than the secret itself.')
+
+const credentials = {
+  none: section({ type: z.literal('none') }),
+  basic: section({ type: z.literal('basic'), username: text('a user name'), password: secret('a password') }),
+  bearer: section({ type: z.literal('bearer'), token: secret('a token') }),
+  'ssh-key': section({
+    type: z.literal('ssh-key'),
+    username: text('a user name').default('git'),
+    private_key: secret('a private key in OpenSSH or PEM form'),
+  }),
+  'ssh-certificate': section({
+    type: z.literal('ssh-certificate'),
+    principal: text('the name the host knows the account by').default('git'),
+    extensions: z
+      .record(z.string(), z.string(), { error: 'expected a mapping of extension names to texts' })
+      .default({}),
+  }),
+}
+
+const credential = z
+  .discriminatedUnion(
+    'type',
+    [credentials.none, credentials.basic, credentials.bearer, credentials['ssh-key'], credentials['ssh-certificate']],
+    {
+      error: `expected a mapping whose type is ${Object.keys(credentials).join(', ')}`,
+    },
+  )
+  .transform(chosen => {
+    if (chosen.type !== 'ssh-key') return chosen
+    return { type: chosen.type, username: chosen.username, privateKey: chosen.private_key }
+  })
+
+const UPSTREAM_URL_FORM = 'a URL such as https://git.example/, ssh://git@host:22/ or file:///srv/git/'
+
+const upstreamUrl = z.string({ error: `expected ${UPSTREAM_URL_FORM}` }).transform((written, context) => {
+  const refuse = (message: string) => {
+    context.issues.push({ code: 'custom', message, input: written })
+    return z.NEVER
+  }
+  const url = URL.canParse(written) ? new URL(written) : undefined
+  if (!url || !['https:', 'http:', 'ssh:', 'file:'].includes(url.protocol))
+    return refuse(`expected ${UPSTREAM_URL_FORM}`)
+  if (url.protocol === 'file:' ? url.hostname !== '' : url.hostname === '')
+    return refuse(`expected ${UPSTREAM_URL_FORM}`)
+  if (url.password !== '' || (url.username !== '' && url.protocol !== 'ssh:')) {
+    return refuse('expected no credential in the URL; write it under credential')
+  }
+  if (url.search !== '' || url.hash !== '') return refuse('expected a URL without ? and #')
+  if (!url.pathname.endsWith('/')) url.pathname += '/'
+  return url
+})
+
+const upstream = section({
+  url: upstreamUrl.describe('Base of the repositories: REPOSITORY.git is looked for below it.'),
+  credential: credential.default({ type: 'none' }),
+  host_keys: list(
+    matching(
+      /^(SHA256:[A-Za-z0-9+/]{43}=?|(@cert-authority\s+)?[a-z0-9@.-]+\s+[A-Za-z0-9+/]+={0,2}(\s.*)?)$/,
+      HOST_KEY_FORM(),
+    ),
+    'a list of host keys',
+  )
+    .default([])
+    .describe('Keys the SSH host may show, as known_hosts writes them.'),
+  connect_timeout: duration(100, 5 * MINUTE).prefault('10s'),
+  idle_timeout: duration(1_000, 6 * HOUR)
+    .prefault('5m')
+    .describe('Longest wait for the next byte while an answer is due.'),
+  connections: whole(1, 10_000).default(100).describe('How many connections to this host at once.'),
+}).superRefine(({ url, credential: chosen, host_keys: keys }, context) => {
+  const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message })
+  const allowed = CREDENTIALS_BY_PROTOCOL[url.protocol] ?? []
+  if (!allowed.includes(chosen.type))
+    refuse(['credential', 'type'], `expected ${allowed.join(' or ')} for ${url.protocol}// upstreams`)
+  // An unpinned host gets the credential of whoever answers at its address.
+  if (url.protocol === 'ssh:' && keys.length === 0) {
+    refuse(
+      ['host_keys'],
+      `an ssh:// upstream needs the host's keys; ssh-keyscan ${url.hostname} shows them, compare with the host's own word`,
+    )
+  }
+  if (url.protocol !== 'ssh:' && keys.length > 0) refuse(['host_keys'], 'only ssh:// upstreams have host keys')
+})
+
+const CREDENTIALS_BY_PROTOCOL: Readonly<Record<string, readonly string[]>> = {
+  'https:': ['none', 'basic', 'bearer'],
+  'http:': ['none', 'basic', 'bearer'],
+  'ssh:': ['ssh-key', 'ssh-certificate'],
+  'file:': ['none'],
+}
+
+function HOST_KEY_FORM(): string {
+  return 'a host key: "ssh-ed25519 AAAA…", "SHA256:…" or "@cert-authority ssh-ed25519 AAAA…"'
+}
+
+// --- the rest ---------------------------------------------------------------------------------------------------------
+
+const publicUrl = (...protocols: string[]) => {
+  const accepts = `a URL that begins with ${protocols.join(' or ')}`
+  return text(accepts)
+    .refine(written => protocols.some(p => written.startsWith(p)) && URL.canParse(written), {
+      error: `expected ${accepts}`,
+    })
+    .transform(written => written.replace(/\/+$/, ''))
+}
+
+const CIDR_FORM = 'an address or network, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32'
+const cidr = text(CIDR_FORM).refine(
+  written => {
+    const [network = '', bits, ...more] = written.split('/')
+    const family = isIP(network)
+    return (
+      family !== 0 &&
+      more.length === 0 &&
+      (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)))
+    )
+  },
+  { error: `expected ${CIDR_FORM}` },
+)
+
+const limits = section({
+  commands: whole(1, 1_000_000).default(10_000).describe('Ref updates in one push.'),
+  connections_per_source: whole(1, 1_000_000).default(100).describe('Connections from one client address.'),
+  connections: whole(1, 1_000_000).default(10_000).describe('Connections in all, each listener.'),
+  login_grace: duration(1_000, 10 * MINUTE)
+    .prefault('30s')
+    .describe('Time an SSH client has to log in.'),
+  login_attempts: whole(1, 100).default(6).describe('Attempts to log in on one SSH connection.'),
+  channels: whole(1, 1_000).default(10).describe('Channels at once on one SSH connection.'),
+  headers: duration(1_000, 10 * MINUTE)
+    .prefault('15s')
+    .describe("Time an HTTP client has to send a request's head."),
+  body_idle: duration(1_000, 6 * HOUR)
+    .prefault('5m')
+    .describe('Longest wait for the next byte from or to a client.'),
+  total: duration(MINUTE, 30 * 24 * HOUR)
+    .prefault('12h')
+    .describe('Longest operation.'),
+  drain: duration(0, 24 * HOUR)
+    .prefault('60s')
+    .describe('Time running operations have to finish after SIGTERM.'),
+  redis_silence: duration(100, 5 * MINUTE)
+    .prefault('3s')
+    .describe('How long Redis may be unreachable before everything running is cut.'),
+})
+
+const ledger = section({
+  when_away: z
+    .literal(['refuse', 'spool'], { error: 'expected refuse or spool' })
+    .default('refuse')
+    .describe('What happens to operations while PostgreSQL is away.'),
+  spool: size(1 << 20, 2 ** 40)
+    .prefault('256MiB')
+    .describe('How much may be spooled below state.'),
+})
+
+const ssh = section({
+  host_keys: list(text('the path of a private key'), 'a list of paths')
+    .default([])
+    .describe('Paths of private host keys; none: one is made below state.'),
+  trusted_user_ca_keys: list(text('a public key: "ssh-ed25519 AAAA…"'), 'a list of public keys')
+    .default([])
+    .describe('User certificate authorities trusted beside our own, as in TrustedUserCAKeys.'),
+})
+
+/** `drawbridge.yaml` as written; parsing it gives values in milliseconds and bytes with every default filled in. */
+export const SETTINGS = section({
+  name: matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits, dot, dash and underscore')
+    .optional()
+    .describe(
+      "This gate's name in records, unique among the gates that share a ledger; the machine's name unless given.",
+    ),
+  public_http: publicUrl('https://', 'http://').optional().describe('The URL people reach git over HTTP by.'),
+  public_ssh: publicUrl('ssh://').optional().describe('The URL people reach git over SSH by.'),
+  public_admin: publicUrl('https://', 'http://')
+    .optional()
+    .describe('The URL people reach the admin API and console by.'),
+  listen: listen.prefault({}),
+  redis: z.union([sentinels, redisUrl], { error: `expected ${REDIS_FORM}` }).describe('Where live grants are.'),
+  postgres: postgres.describe('Where the ledger, requests and grants are.'),
+  state: text('the path of a folder')
+    .default('var')
+    .describe('Folder for the spool, keys kept in files and embedded engines; relative to this file.'),
+  upstreams: z
+    .record(
+      matching(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'a name of lower-case letters, digits, dot, dash and underscore'),
+      upstream,
+      {
+        error: 'expected a mapping of names to upstreams',
+      },
+    )
+    .describe('The Git hosts behind this gate; the name is the first part of every repository on it.'),
+  policy: text('the path of a policy file')
+    .optional()
+    .describe('Path of the policy file or folder; relative to this file.'),
+  ssh: ssh.prefault({}),
+  proxy_protocol: list(cidr, 'a list of networks')
+    .default([])
+    .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),
+  limits: limits.prefault({}),
+  ledger: ledger.prefault({}),
+})
+
+export type Written = z.output<typeof SETTINGS>
+
+/** The JSON Schema of the file, for editors: what may be written, before `${NAME}` and `{ file }` are filled in. */
+export function jsonSchema(): unknown {
+  const schema = z.toJSONSchema(SETTINGS, { io: 'input', target: 'draft-2020-12', reused: 'inline' })
+  return {
+    $schema: schema.$schema,
+    title: 'drawbridge.yaml',
+    description:
+      'Settings of the Drawbridge Git gate. Any text or number may also be ${NAME} (environment) or { file: PATH }.',
+    ...(fromElsewhere(schema) as object),
+    $defs: {
+      elsewhere: {
+        anyOf: [
+          { type: 'string', pattern: '\\$\\{[A-Za-z_][A-Za-z0-9_]*\\}' },
+          { type: 'object', properties: { file: { type: 'string' } }, required: ['file'], additionalProperties: false },
+        ],
+      },
+    },
+  }
+}
+
+/** Every leaf may come from the environment or from a file; zod does not know, because that is filled in before it reads. */
+function fromElsewhere(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(fromElsewhere)
+  if (typeof node !== 'object' || node === null) return node
+  const { propertyNames, default: fallback, description, ...rest } = node as Record<string, unknown>
+  const notes = {
+    ...(description === undefined ? {} : { description }),
+    ...(fallback === undefined ? {} : { default: fallback }),
+  }
+  const inner = Object.fromEntries(
+    Object.entries(rest).map(([key, value]) => [key, KEPT.has(key) ? value : fromElsewhere(value)]),
+  )
+  const leaf =
+    ['string', 'integer', 'number'].includes(String(rest.type)) && rest.const === undefined && rest.enum === undefined
+  const names = propertyNames === undefined ? {} : { propertyNames }
+  return leaf ? { ...notes, anyOf: [inner, { $ref: '#/$defs/elsewhere' }] } : { ...notes, ...inner, ...names }
+}
+const KEPT = new Set(['$schema', 'enum', 'const', 'required', 'pattern'])
+
+if (import.meta.main) {
+  const file = new URL('drawbridge.schema.json', import.meta.url)
+  writeFileSync(file, `${JSON.stringify(jsonSchema(), null, 2)}\n`)
+}

@@ -1,0 +1,262 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { loadSettings } from '../../config/load.ts'
+import { ConfigError } from '../../config/problem.ts'
+import { temporaryFolder } from '../support/program.ts'
+
+const folder = temporaryFolder('config')
+const EXAMPLE = new URL('../../config/drawbridge.example.yaml', import.meta.url).pathname
+const EXAMPLE_ENV = { ACME_PASSWORD: 'pa55', FORGE_TOKEN: 't0ken' }
+
+const SMALLEST = `
+redis: redis://127.0.0.1:6379/0
+postgres: postgres://drawbridge@localhost/drawbridge
+upstreams:
+  local: { url: "file:///srv/git/" }
+`
+
+function load(text: string, env: NodeJS.ProcessEnv = {}) {
+  const file = join(folder, 'drawbridge.yaml')
+  writeFileSync(file, text)
+  return loadSettings(file, env)
+}
+
+/** What loading complains of, each as `line:column path: message`. */
+function complaints(text: string, env: NodeJS.ProcessEnv = {}): string[] {
+  try {
+    load(text, env)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return error.problems.map(({ line, column, path, message }) => `${line}:${column} ${path}: ${message}`)
+  }
+  return []
+}
+
+test('the smallest file loads, with every default in place', () => {
+  const settings = load(SMALLEST)
+  expect(settings.listen).toEqual({
+    http: { host: '127.0.0.1', port: 8080 },
+    ssh: { host: '127.0.0.1', port: 2222 },
+    admin: { host: '127.0.0.1', port: 8081 },
+  })
+  expect(settings.limits.drain).toBe(60_000)
+  expect(settings.ledger).toEqual({ whenAway: 'refuse', spoolBytes: 256 << 20 })
+  expect(settings.state).toBe(join(folder, 'var'))
+  expect(settings.upstreams.get('local')).toMatchObject({
+    name: 'local',
+    credential: { type: 'none' },
+    idleTimeout: 300_000,
+  })
+})
+
+test('the commented example loads, and what it calls the default is the default', () => {
+  const example = loadSettings(EXAMPLE, EXAMPLE_ENV)
+  const { limits, ledger, ssh, proxyProtocol, listen } = load(SMALLEST)
+  expect({
+    limits: example.limits,
+    ledger: example.ledger,
+    ssh: example.ssh,
+    proxyProtocol: example.proxyProtocol,
+    listen: example.listen,
+  }).toEqual({
+    limits,
+    ledger,
+    ssh,
+    proxyProtocol,
+    listen,
+  })
+  expect(example.upstreams.get('acme')?.credential).toEqual({ type: 'basic', username: 'bot', password: 'pa55' })
+  expect(example.upstreams.get('ssh1')?.credential).toEqual({
+    type: 'ssh-certificate',
+    principal: 'git',
+    extensions: { 'login@github.com': '{principal.login}' },
+  })
+})
+
+test('the example mentions every setting there is', () => {
+  const schema = JSON.parse(readFileSync(new URL('../../config/drawbridge.schema.json', import.meta.url), 'utf8'))
+  const example = readFileSync(EXAMPLE, 'utf8')
+  const names = new Set<string>()
+  const collect = (node: unknown) => {
+    if (typeof node !== 'object' || node === null) return
+    if ('properties' in node) for (const name of Object.keys(node.properties as object)) names.add(name)
+    for (const inner of Object.values(node)) collect(inner)
+  }
+  collect(schema)
+  expect([...names].filter(name => !new RegExp(`\\b${name}\\b`).test(example))).toEqual([])
+})
+
+test('every problem is told at once, each with its place, what was found and what is accepted', () => {
+  expect(
+    complaints(`
+redis: cluster://127.0.0.1
+postgress: postgres://localhost/x
+listen: { http: 8080, shh: 127.0.0.1:2222 }
+upstreams:
+  Acme: { url: "https://git.acme.example/" }
+  ssh1: { url: "ssh://git@host/", credential: { type: basic, username: x, password: y } }
+limits:
+  drain: 60
+  commands: many
+  total: 1 fortnight
+`),
+  ).toEqual([
+    '2:1 postgres: missing; expected embedded, or postgres://USER@HOST:PORT/DATABASE',
+    '2:8 redis: Redis Cluster is not supported yet: one decision reads several keys at once; use one Redis or Sentinel; found "cluster://127.0.0.1"',
+    '3:1 postgress: unknown key; did you mean postgres?',
+    '4:17 listen.http: expected host:port, such as 127.0.0.1:8080 or [::1]:8080, or { address, tls: { certificate, key } }, or off; found 8080',
+    '4:23 listen.shh: unknown key; did you mean ssh?',
+    '6:3 upstreams.Acme: "Acme" cannot be a name here: expected a name of lower-case letters, digits, dot, dash and underscore',
+    "7:9 upstreams.ssh1.host_keys: missing; an ssh:// upstream needs the host's keys; ssh-keyscan host shows them, compare with the host's own word",
+    '7:55 upstreams.ssh1.credential.type: expected ssh-key or ssh-certificate for ssh:// upstreams; found "basic"',
+    '9:10 limits.drain: expected a duration with its unit, such as 90s, 20m, 20 minutes, 2h, 1h30m or 7 days; found 60',
+    '10:13 limits.commands: expected a whole number from 1 to 1000000; found "many"',
+    '11:10 limits.total: expected a duration with its unit, such as 90s, 20m, 20 minutes, 2h, 1h30m or 7 days; found "1 fortnight"',
+  ])
+})
+
+test('the message of the error is one line a problem, with the file in front', () => {
+  const file = join(folder, 'bad.yaml')
+  writeFileSync(file, `${SMALLEST}listenn: {}\nstat: x\n`)
+  expect(() => loadSettings(file, {})).toThrow(
+    `${file}:6:1: listenn: unknown key; did you mean listen?\n${file}:7:1: stat: unknown key; did you mean state?`,
+  )
+})
+
+test('an empty file says what is missing rather than failing to be a mapping', () => {
+  expect(complaints('')).toHaveLength(3)
+  expect(complaints('- a\n')).toEqual([expect.stringContaining('1:1 : expected a mapping with name,')])
+})
+
+test('a file that is not there or cannot be read says so', () => {
+  expect(() => loadSettings(join(folder, 'none.yaml'), {})).toThrow(
+    'none.yaml:1:1: cannot be read: there is no such file',
+  )
+  expect(() => loadSettings(folder, {})).toThrow('cannot be read: it is a folder')
+})
+
+test('values come from the environment and from files, numbers too', () => {
+  writeFileSync(join(folder, 'secret'), 'from a file\n')
+  const settings = load(
+    `
+redis: redis://:\${REDIS_PASSWORD}@127.0.0.1:6379/0
+postgres: "\${DATABASE_URL}"
+listen: { http: "127.0.0.1:\${PORT}" }
+upstreams:
+  acme: { url: "https://git.acme.example/\${TEAM}", credential: { type: basic, username: "$\${USER}", password: { file: secret } } }
+limits: { commands: "\${COMMANDS}", drain: "\${DRAIN}" }
+`,
+    { REDIS_PASSWORD: 'p', DATABASE_URL: 'postgres://d@h/d', PORT: '99', TEAM: 't', COMMANDS: '7', DRAIN: '2 minutes' },
+  )
+  expect(settings.redis).toBe('redis://:p@127.0.0.1:6379/0')
+  expect(settings.postgres).toBe('postgres://d@h/d')
+  expect(settings.listen.http?.port).toBe(99)
+  expect(settings.upstreams.get('acme')?.url.href).toBe('https://git.acme.example/t/')
+  expect(settings.upstreams.get('acme')?.credential).toEqual({
+    type: 'basic',
+    username: '${USER}',
+    password: 'from a file',
+  })
+  expect(settings.limits).toMatchObject({ commands: 7, drain: 120_000 })
+})
+
+test('an unset variable and a missing file are each told once, at their place', () => {
+  expect(
+    complaints(`
+redis: "\${NO_SUCH}"
+postgres: { file: no/such }
+upstreams: { a: { url: "https://\${not a name}/" } }
+`),
+  ).toEqual([
+    '2:8 redis: the environment variable NO_SUCH is not set',
+    `3:11 postgres: cannot read ${join(folder, 'no/such')}: there is no such file`,
+    '4:24 upstreams.a.url: ${not a name} names no environment variable; a literal one is written $${…}',
+  ])
+})
+
+test('no secret is in an error: errors end up in logs and tickets', () => {
+  const SECRET = 'hunter2'
+  writeFileSync(join(folder, 'secret'), SECRET)
+  const files = [
+    `redis: http://:${SECRET}@h\npostgres: postgres:/u:${SECRET}@h\nupstreams: { a: { url: "https://u:${SECRET}@h/" } }`,
+    `redis: "\${S}"\npostgres: "\${S}"\nupstreams: "\${S}"`,
+    `redis: { file: secret }\npostgres: { file: secret }\nupstreams: { a: { url: { file: secret } } }`,
+    `upstreams: { a: { url: "ssh://h/", credential: ${SECRET} } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: bearer, tokn: ${SECRET} } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: bearer, token: [${SECRET}] } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: basic, username: u, password: *${SECRET} } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: basic, username: u, password: !${SECRET} } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: basic, username: u, password: &${SECRET} } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: basic, username: u, password: "${SECRET}\\q" } } }`,
+    `upstreams: { a: { url: "https://h/", credential: { type: basic, username: u, password: "${SECRET}, } } }`,
+    `redis: { sentinels: [h:1], name: m, password: { x: ${SECRET} } }`,
+  ]
+  for (const file of files) {
+    const told = complaints(file, { S: SECRET })
+    expect(told, file).not.toEqual([])
+    expect(told.join('\n'), file).not.toContain(SECRET)
+  }
+})
+
+test('an upstream takes only what fits its protocol', () => {
+  const upstream = (text: string) => complaints(`${SMALLEST}  u: ${text}\n`)
+  expect(upstream('{ url: "ftp://h/" }')[0]).toContain('expected a URL such as https://')
+  expect(upstream('{ url: "https:///x" }')).toEqual([])
+  expect(upstream('{ url: "https://h/?q" }')[0]).toContain('without ? and #')
+  expect(upstream('{ url: "file:///srv", credential: { type: bearer, token: x } }')[0]).toContain(
+    'expected none for file://',
+  )
+  expect(upstream('{ url: "file://host/srv" }')[0]).toContain('expected a URL such as')
+  expect(
+    upstream('{ url: "https://h/", host_keys: ["SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"] }')[0],
+  ).toContain('only ssh://')
+  expect(upstream('{ url: "ssh://h/", host_keys: [nonsense], credential: { type: ssh-certificate } }')[0]).toContain(
+    'expected a host key',
+  )
+  expect(upstream('{ url: "https://h/", credential: { type: kerberos } }')[0]).toContain(
+    'type is none, basic, bearer, ssh-key, ssh-certificate',
+  )
+})
+
+test('listeners take IPv6, TLS files relative to the settings, and off', () => {
+  const { listen } = load(
+    `${SMALLEST}listen: { http: { address: "[::1]:443", tls: { certificate: c.pem, key: /k.pem } }, ssh: off }`,
+  )
+  expect(listen).toEqual({
+    http: { host: '::1', port: 443, tls: { certificate: join(folder, 'c.pem'), key: '/k.pem' } },
+    admin: { host: '127.0.0.1', port: 8081 },
+  })
+  expect(complaints(`${SMALLEST}listen: { admin: off }`)).toHaveLength(1)
+  expect(complaints(`${SMALLEST}listen: { http: { address: "[::1]:443", tls: { cert: c.pem } } }`)).toEqual([
+    expect.stringContaining('listen.http.tls.certificate: missing'),
+    expect.stringContaining('listen.http.tls.key: missing'),
+    expect.stringContaining('listen.http.tls.cert: unknown key'),
+  ])
+  for (const bad of ['1.2.3.4', '1.2.3.4:70000', '[1.2.3.4]:1', '::1:80', ':80', 'a b:1']) {
+    expect(complaints(`${SMALLEST}listen: { http: "${bad}" }`), bad).toHaveLength(1)
+  }
+})
+
+test('Redis is one server, a socket or sentinels', () => {
+  const redis = (text: string) => load(SMALLEST.replace('redis://127.0.0.1:6379/0', text)).redis
+  expect(redis('embedded')).toBe('embedded')
+  expect(redis('rediss://user:pw@host:6380')).toBe('rediss://user:pw@host:6380')
+  expect(redis('unix:///run/redis.sock')).toBe('unix:///run/redis.sock')
+  expect(redis('{ sentinels: ["a:1", "b:2"], name: m, password: "p@/", db: 3 }')).toBe(
+    'sentinel://default:p%40%2F@a:1,b:2/m/3',
+  )
+  for (const bad of ['http://h', 'redis://', 'redis://h/x', '{ sentinels: [], name: m }', '{ name: m }'])
+    expect(() => redis(bad), bad).toThrow()
+})
+
+test('certificate authorities may be a file of several keys', () => {
+  writeFileSync(join(folder, 'cas.pub'), '# ours\nssh-ed25519 AAAA one\n\nssh-ed25519 BBBB two\n')
+  const settings = load(
+    `${SMALLEST}ssh: { trusted_user_ca_keys: [{ file: cas.pub }, ssh-ed25519 CCCC], host_keys: [keys/host] }`,
+  )
+  expect(settings.ssh).toEqual({
+    hostKeys: [join(folder, 'keys/host')],
+    trustedUserCAKeys: ['ssh-ed25519 AAAA one', 'ssh-ed25519 BBBB two', 'ssh-ed25519 CCCC'],
+  })
+})
