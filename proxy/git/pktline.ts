@@ -243,7 +243,8 @@ function endedInside(): ProtocolError {
 
 /**
  * Told of each packet as it goes by: its pkt-len (0, 1, 2 for the special packets) and the first bytes of its payload,
- * as many as were asked for. The bytes are the relay's own: copy what is to be kept.
+ * as many as were asked for. A pkt-len of -1 stands for a bare pack, its bytes being those behind `PACK`. The bytes are
+ * the relay's own: copy what is to be kept.
  */
 export type Watch = (length: number, head: Buffer) => void
 
@@ -294,7 +295,10 @@ export class PacketCounter {
     let at = 0
     let boundary = 0
     while (at < chunk.length) {
-      if (this.#unframed) return chunk.length
+      if (this.#unframed) {
+        if (this.#owed > 0) this.#show(chunk.subarray(at, at + this.#owed))
+        return chunk.length
+      }
       if (this.#left === 0) {
         at = this.#readLength(chunk, at)
         if (this.#digitCount !== 0) return boundary
@@ -326,6 +330,8 @@ export class PacketCounter {
     }
     if (this.#packMayFollow && digits.toString('latin1', first, first + 4) === 'PACK') {
       this.#unframed = true
+      this.#length = -1
+      this.#owed = this.#watch ? this.#headBytes : 0
       return at
     }
     this.#length = packetLength(digits[first]!, digits[first + 1]!, digits[first + 2]!, digits[first + 3]!)
