@@ -74,6 +74,8 @@ export type Answer =
 export interface CutNotice {
   readonly principal: string
   readonly grant?: string
+  /** Only this operation is to end, whatever its grants say; nothing else has changed. */
+  readonly operation?: string
   /** Said to the person whose operation ends. */
   readonly reason: string
 }
