@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Certificate } from './certificate.ts'
 import { readPublicKey } from './key.ts'
-import { inRanges, mergeRanges, readSerials, type SerialRange, writeSerials } from './serials.ts'
+import { inRanges, mergeRanges, readSerials, type SerialRange, writeSerials } from './serialrange.ts'
 import { FormatError, Reader, string, u32, u64 } from './wire.ts'
 
 /**

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { certificateLine } from '../../ca/certificate.ts'
 import { publicKeyLine } from '../../ca/key.ts'
 import { EMPTY_KRL, encodeKrl, type Krl, parseKrl, revocations } from '../../ca/krl.ts'
-import { inRanges, mergeRanges, type SerialRange } from '../../ca/serials.ts'
+import { inRanges, mergeRanges, type SerialRange } from '../../ca/serialrange.ts'
 import { FormatError, string, u32, u64 } from '../../ca/wire.ts'
 import { keys, run, type TestKey, temporaryDirectory, userCertificate } from './keys.ts'
 
