@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Source } from '../source.ts'
 
@@ -37,7 +37,7 @@ export class Connection {
   }
 
   /** Takes a request up; false while another one is not answered to its end. */
-  begin(_request: IncomingMessage, response: ServerResponse): boolean {
+  begin(response: ServerResponse): boolean {
     if (this.#answering()) return false
     clearTimeout(this.#timer)
     this.#response = response

@@ -68,7 +68,7 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
     const connection = connections.get(request.socket)
     // git never sends a request before it has the answer to the last one. Whoever does may be hiding the second in the
     // body of the first, so neither is answered.
-    if (!connection?.begin(request, response)) {
+    if (!connection?.begin(response)) {
       request.socket.destroy()
       return
     }
