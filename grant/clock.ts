@@ -1,5 +1,7 @@
 /** How far a clock may be off before it is doubted: no grant lives longer than this past its end. */
 export const CLOCK_MILLISECONDS_MAX = 2_000
+/** How fast two honest clocks may drift apart: the most that NTP slews one by. */
+const DRIFT = 0.0005
 
 /**
  * Watches a clock we live by but do not own. Set back, it would keep every window open by as much, so it is doubted when
@@ -17,13 +19,15 @@ export function watchClock(
   own: () => number = () => Date.now(),
 ): (now: number) => boolean {
   let start: number | undefined
+  let last = 0
   return now => {
-    const before = now - elapsed()
+    const at = elapsed()
+    const before = now - at
     const behind = start !== undefined && before < start - CLOCK_MILLISECONDS_MAX
     if (behind && Math.abs(now - own()) > CLOCK_MILLISECONDS_MAX) return false
-    // Followed, not fixed: two honest clocks drift apart by seconds a day. But slowly back only, or many small steps would
-    // add up to a large one unseen.
-    start = start === undefined || behind ? before : Math.max(before, start - (before < start ? 1 : 0))
+    // Followed no faster than clocks drift: many small steps back would otherwise add up to a large one unseen.
+    start = start === undefined || behind ? before : Math.max(before, start - (at - last) * DRIFT)
+    last = at
     return true
   }
 }
