@@ -1,0 +1,215 @@
+import type { Sql, TransactionSql } from 'postgres'
+import { facets } from './facets.ts'
+import { type Head, type HeadKey, signHead, verifyHead } from './head.ts'
+import { GrowingTree, peaksFrom } from './merkle.ts'
+import type { Record } from './record.ts'
+
+// The statements of the ledger writer.
+
+/** Moved in one commit. */
+const MOVE_RECORDS_MAX = 4_000
+const MOVE_BYTES_MAX = 32 << 20
+
+/** The end of the chain, with all that is needed to go on. */
+export interface ChainEnd {
+  readonly seq: number
+  readonly hash: Buffer
+  /** When the last record was taken, milliseconds since the epoch. */
+  readonly recorded: number
+  readonly tree: GrowingTree
+}
+
+/** A record in the inbox. */
+export interface Arrival {
+  /** Its place in the inbox. */
+  readonly arrival: string
+  readonly proxy: string
+  readonly boot: string
+  readonly n: number
+  /** Milliseconds since the epoch. */
+  readonly at: number
+  /** Canonical JSON. */
+  readonly body: string
+}
+
+/** A record of the writer's own, which never was in the inbox. */
+export interface OwnRecord extends Omit<Arrival, 'arrival'> {
+  readonly record: Record
+  readonly seq: number
+  readonly hash: Buffer
+}
+
+/** The place a record from the inbox was given. */
+export interface Placed {
+  readonly arrival: string
+  readonly seq: number
+  readonly hash: Buffer
+}
+
+export interface Move {
+  readonly from: ChainEnd
+  readonly to: ChainEnd
+  readonly placed: readonly Placed[]
+  readonly own: readonly OwnRecord[]
+  /** Sent twice; the chain has them. */
+  readonly dropped: readonly string[]
+  /** The last number of each run that occurs. */
+  readonly advanced: readonly { readonly proxy: string; readonly boot: string; readonly last: number }[]
+}
+
+/** Another writer, or somebody with the database in hand, moved the end of the chain meanwhile. Nothing was written. */
+export class ChainMoved extends Error {
+  readonly code = 'ERR_LEDGER_CHAIN_MOVED'
+}
+
+/** Reads the end of the chain. */
+export async function loadChain(sql: Sql): Promise<ChainEnd> {
+  const [row] = await sql<{ seq: string; hash: Buffer; recorded: Date; peaks: Buffer }[]>`
+    select seq, hash, recorded, peaks from audit.chain`
+  if (!row) throw new ChainMoved('audit.chain is empty; the database was not made by the migrations')
+  const seq = Number(row.seq)
+  return { seq, hash: row.hash, recorded: row.recorded.getTime(), tree: new GrowingTree(peaksFrom(seq, row.peaks)) }
+}
+
+/** The hash that record `seq` bears in the database. */
+export async function hashAt(sql: Sql, seq: number): Promise<string | undefined> {
+  const [row] = await sql<{ hash: Buffer }[]>`select hash from audit.record where seq = ${seq}`
+  return row?.hash.toString('hex')
+}
+
+/** The oldest of the inbox, as many as one move takes; always at least one if there is any. */
+export async function readInbox(sql: Sql): Promise<Arrival[]> {
+  const rows = await sql<(Omit<Arrival, 'n'> & { n: string })[]>`
+    select arrival, proxy, boot, n, at, body from (
+      select arrival, proxy, boot, n, floor(extract(epoch from at) * 1000)::float8 as at, body,
+        sum(octet_length(body)) over (order by arrival) - octet_length(body) as before
+      from (select * from audit.inbox order by arrival limit ${MOVE_RECORDS_MAX}) as oldest
+    ) as bite
+    where before < ${MOVE_BYTES_MAX} order by arrival`
+  return rows.map(row => ({ ...row, n: Number(row.n) }))
+}
+
+/** How far each of these runs has come; those never seen are left out. */
+export async function readSources(sql: Sql, runs: readonly Pick<Arrival, 'proxy' | 'boot'>[]) {
+  const rows = await sql<{ proxy: string; boot: string; last: string }[]>`
+    select proxy, boot, last from audit.source
+    join unnest(${runs.map(run => run.proxy)}::text[], ${runs.map(run => run.boot)}::text[]) as asked (proxy, boot)
+      using (proxy, boot)`
+  return rows.map(row => ({ ...row, last: Number(row.last) }))
+}
+
+/** Which of these are in the chain already. */
+export async function inChain(sql: Sql, arrivals: readonly Arrival[]) {
+  const proxies = arrivals.map(one => one.proxy)
+  const boots = arrivals.map(one => one.boot)
+  const numbers = arrivals.map(one => String(one.n))
+  const rows = await sql<{ proxy: string; boot: string; n: string }[]>`
+    select proxy, boot, n from audit.record
+    join unnest(${proxies}::text[], ${boots}::text[], ${numbers}::bigint[]) as asked (proxy, boot, n) using (proxy, boot, n)`
+  return rows.map(row => ({ ...row, n: Number(row.n) }))
+}
+
+/**
+ * Moves records from the inbox into the chain, in one commit.
+ * @throws ChainMoved when the chain does not end at `from` any more, or the inbox lost one of the records
+ */
+export async function commitMove(sql: Sql, move: Move): Promise<void> {
+  await sql.begin(async transaction => {
+    await transaction`select set_config('synchronous_commit', 'on', true)`
+    await extendChain(transaction, move.from, move.to)
+    await moveRows(transaction, move.placed, move.to.recorded)
+    if (move.own.length > 0) await insertOwn(transaction, move.own, move.to.recorded)
+    if (move.dropped.length > 0) {
+      await transaction`delete from audit.inbox where arrival = any(${[...move.dropped]}::bigint[])`
+    }
+    if (move.advanced.length > 0) await advanceSources(transaction, move.advanced)
+  })
+}
+
+async function extendChain(transaction: TransactionSql, from: ChainEnd, to: ChainEnd): Promise<void> {
+  const { count } = await transaction`
+    update audit.chain
+    set seq = ${to.seq}, hash = ${to.hash}, recorded = ${new Date(to.recorded)}, peaks = ${Buffer.concat(to.tree.peaks().roots)}
+    where seq = ${from.seq} and hash = ${from.hash}`
+  if (count !== 1) throw new ChainMoved(`the chain does not end at record ${from.seq} any more`)
+}
+
+async function moveRows(transaction: TransactionSql, placed: readonly Placed[], recorded: number): Promise<void> {
+  // Hashes travel as one string: arrays of bytea are slow to quote.
+  const hashes = Buffer.concat(placed.map(({ hash }) => hash))
+  const { count } = await transaction`
+    with placed as materialized (
+      select arrival, ${placed[0]?.seq ?? 0}::bigint + shift as seq,
+        substring(${hashes}::bytea from (32 * (ordinality - 1) + 1)::int for 32) as hash
+      from unnest(${placed.map(({ arrival }) => arrival)}::bigint[], ${placed.map(({ seq }) => seq - placed[0]!.seq)}::int[])
+        with ordinality as given (arrival, shift, ordinality)
+    ),
+    moved as (
+      delete from audit.inbox using placed where inbox.arrival = placed.arrival
+      returning placed.seq, placed.hash, inbox.*
+    )
+    insert into audit.record
+      (seq, recorded, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash)
+    select
+      seq, ${new Date(recorded)}, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash
+    from moved order by seq`
+  if (count !== placed.length) throw new ChainMoved('records left the inbox without the ledger')
+}
+
+async function insertOwn(transaction: TransactionSql, own: readonly OwnRecord[], recorded: number): Promise<void> {
+  for (const { seq, hash, proxy, boot, n, at, body, record } of own) {
+    const { kind, actor } = facets(record)
+    await transaction`
+      insert into audit.record (seq, recorded, proxy, boot, n, at, kind, actor, body, hash)
+      values (${seq}, ${new Date(recorded)}, ${proxy}, ${boot}, ${n}, ${new Date(at)}, ${kind}, ${actor}, ${body}, ${hash})`
+  }
+}
+
+async function advanceSources(transaction: TransactionSql, advanced: Move['advanced']): Promise<void> {
+  await transaction`
+    insert into audit.source (proxy, boot, last)
+    select * from unnest(
+      ${advanced.map(({ proxy }) => proxy)}::text[], ${advanced.map(({ boot }) => boot)}::text[],
+      ${advanced.map(({ last }) => String(last))}::bigint[])
+    on conflict (proxy, boot) do update set last = greatest(source.last, excluded.last)`
+}
+
+/** Keeps a copy of a head beside the records, for the console and the API. */
+export async function storeHead(sql: Sql, head: Head): Promise<void> {
+  await sql`
+    insert into audit.head (seq, hash, root, time, key, signature)
+    values (${head.seq}, ${Buffer.from(head.hash, 'hex')}, ${Buffer.from(head.root, 'hex')}, ${head.time}, ${head.key},
+      ${Buffer.from(head.signature, 'base64')})
+    on conflict (seq) do nothing`
+}
+
+/** Heads as the database has them, oldest first. They prove nothing against the database's owner. */
+export async function storedHeads(sql: Sql, after = 0, limit = 10_000): Promise<Head[]> {
+  const rows = await sql<{ seq: string; hash: Buffer; root: Buffer; time: Date; key: string; signature: Buffer }[]>`
+    select seq, hash, root, time, key, signature from audit.head where seq > ${after} order by seq limit ${limit}`
+  return rows.map(headOf)
+}
+
+/** The last head in the database that this key signed. */
+export async function lastStoredHead(sql: Sql, key: HeadKey): Promise<Head | undefined> {
+  const rows = await sql<{ seq: string; hash: Buffer; root: Buffer; time: Date; key: string; signature: Buffer }[]>`
+    select seq, hash, root, time, key, signature from audit.head where key = ${key.id} order by seq desc limit 1`
+  return rows.map(headOf).find(head => verifyHead(head, [key.publicKey]))
+}
+
+function headOf(row: { seq: string; hash: Buffer; root: Buffer; time: Date; key: string; signature: Buffer }): Head {
+  return {
+    seq: Number(row.seq),
+    hash: row.hash.toString('hex'),
+    root: row.root.toString('hex'),
+    time: row.time.toISOString(),
+    key: row.key,
+    signature: row.signature.toString('base64'),
+  }
+}
+
+/** Signs the end of the chain as it is now. */
+export function headOfChain(key: HeadKey, { seq, hash, tree }: ChainEnd, now: number): Head {
+  const root = tree.root().toString('hex')
+  return signHead(key, { seq, hash: hash.toString('hex'), root, time: new Date(now).toISOString() })
+}

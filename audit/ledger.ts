@@ -1,0 +1,305 @@
+import type { ReservedSql, Sql } from 'postgres'
+import { createAlarm } from './alarm.ts'
+import {
+  type Arrival,
+  type ChainEnd,
+  ChainMoved,
+  commitMove,
+  hashAt,
+  headOfChain,
+  inChain,
+  lastStoredHead,
+  loadChain,
+  type OwnRecord,
+  type Placed,
+  readInbox,
+  readSources,
+  storeHead,
+} from './append.ts'
+import { canonical } from './canonical.ts'
+import { entryForm, link } from './chain.ts'
+import type { Log } from './emit.ts'
+import type { Head, HeadKey } from './head.ts'
+import { GrowingTree } from './merkle.ts'
+import { type Publisher, publication } from './publish.ts'
+import type { Record } from './record.ts'
+
+/** Whoever holds this advisory lock is the writer. Must never change. */
+const WRITER_LOCK = 7_236_112_002
+/** How long the inbox can lie unread when nobody woke the writer. */
+const POLL_MILLISECONDS = 100
+/** How often a standby asks for the lock, and a writer in trouble tries again. */
+const STANDBY_MILLISECONDS = 1_000
+/** Remembered runs of proxies; beyond them they are read again. */
+const SOURCES_MAX = 10_000
+/** The writer's own records bear this name. */
+const SELF = 'ledger'
+
+/** The database holds another past than the one that was signed. Nothing more is written or signed until somebody has looked. */
+export class LedgerTampered extends Error {
+  readonly code = 'ERR_LEDGER_TAMPERED'
+  readonly seq: number
+
+  constructor(seq: number, message: string) {
+    super(message)
+    this.name = 'LedgerTampered'
+    this.seq = seq
+  }
+}
+
+export interface WriterOptions {
+  readonly sql: Sql
+  /** This run of the writer; never used before. */
+  readonly boot: string
+  readonly key: HeadKey
+  readonly publishers: readonly Publisher[]
+  /** A head is signed after so many records, and after so many milliseconds with any new record. */
+  readonly headEvery?: { readonly records: number; readonly milliseconds: number }
+  /** The last head known to have been published: the database must still agree with it. */
+  readonly lastHead?: Head
+  /**
+   * Hold the advisory lock on a connection of its own, so that only one of several writers works. False for PGlite, which has but
+   * one connection; the chain stays right in either case, because each move is refused if another came first.
+   */
+  readonly exclusive?: boolean
+  /** Called after each move with the last sequence number, to wake those who follow. */
+  readonly appended?: (seq: number) => void
+  readonly log: Log
+}
+
+export interface WriterState {
+  readonly role: 'standby' | 'writer' | 'stopped'
+  readonly seq: number
+  /** The last head signed here. */
+  readonly head: Head | undefined
+  /** Why it stopped, when it did by itself. */
+  readonly fault: LedgerTampered | undefined
+}
+
+export interface Writer {
+  /** There is something in the inbox. */
+  wake(): void
+  state(): WriterState
+  /** Moves what is in the inbox, signs a last head, publishes it, and gives the lock back. */
+  close(): Promise<void>
+}
+
+/**
+ * The one place where records get their order: takes them from the inbox as they arrived, gives each the next sequence number and
+ * links it to the one before.
+ */
+export function startWriter(options: WriterOptions): Writer {
+  const { sql, log, boot } = options
+  const every = options.headEvery ?? { records: 1_000, milliseconds: 10_000 }
+  const heads = publication(options.publishers, log)
+  const sources = new Map<string, number>()
+  let held: { readonly connection: ReservedSql; readonly pid: number } | undefined
+  let chain: ChainEnd | undefined
+  /** What this writer last knew to be there. */
+  let known: { readonly seq: number; readonly hash: string } | undefined = options.lastHead
+  let head: Head | undefined = options.lastHead
+  let signedAt = 0
+  let ownRecords = 0
+  let fault: LedgerTampered | undefined
+  let closing = false
+  const alarm = createAlarm()
+  // A standby, or a writer in trouble, keeps its own pace however much the proxies send.
+  const stopping = createAlarm()
+
+  async function run(): Promise<void> {
+    while (!closing && !fault) {
+      try {
+        if (!(await becomeWriter())) {
+          await stopping.sleep(STANDBY_MILLISECONDS)
+          continue
+        }
+        await drainInbox()
+        await alarm.sleep(POLL_MILLISECONDS)
+      } catch (cause) {
+        await stepDown(cause)
+        if (!fault) await stopping.sleep(STANDBY_MILLISECONDS)
+      }
+    }
+    if (!fault) await lastRound()
+    await releaseLock()
+    await heads.close()
+  }
+
+  async function drainInbox(): Promise<void> {
+    for (let moved = -1; moved !== 0 && !fault; ) {
+      moved = await move()
+      if (headIsDue()) await sealHead()
+    }
+  }
+
+  async function lastRound(): Promise<void> {
+    if (!chain) return
+    try {
+      await drainInbox()
+      if (chain.seq > (head?.seq ?? 0)) await sealHead()
+    } catch (cause) {
+      log.warn({ err: cause }, 'ledger writer stopped with records left in the inbox; the next one takes them')
+    }
+  }
+
+  /** True once this is the writer and knows the end of the chain. */
+  async function becomeWriter(): Promise<boolean> {
+    if (chain) return true
+    if (options.exclusive !== false && !(await takeLock())) return false
+    const end = await loadChain(sql)
+    await checkPast(end)
+    head ??= await lastStoredHead(sql, options.key)
+    chain = end
+    sources.clear()
+    log.info({ seq: end.seq }, 'ledger writer')
+    return true
+  }
+
+  async function takeLock(): Promise<boolean> {
+    if (held) return true
+    const connection = await sql.reserve()
+    const [answer] = await connection<{ locked: boolean; pid: number }[]>`
+      select pg_try_advisory_lock(${WRITER_LOCK}::bigint) as locked, pg_backend_pid() as pid`
+    if (answer?.locked) held = { connection, pid: answer.pid }
+    else connection.release()
+    return held !== undefined
+  }
+
+  /** Before anything is linked to the past, it must still be the one that was published or that this writer wrote. */
+  async function checkPast(end: ChainEnd): Promise<void> {
+    if (!known || known.seq === 0) return
+    const there = await hashAt(sql, known.seq)
+    if (there === known.hash) return
+    const what = there ? 'was changed after it was signed' : `is missing: the ledger ends at ${end.seq}`
+    throw new LedgerTampered(known.seq, `record ${known.seq} ${what}; run: drawbridge audit verify`)
+  }
+
+  async function stepDown(cause: unknown): Promise<void> {
+    if (cause instanceof LedgerTampered) {
+      fault = cause
+      log.error({ err: cause, seq: cause.seq }, 'LEDGER TAMPERED WITH: nothing more is linked or signed')
+    } else if (!closing) {
+      log.error({ err: cause }, 'ledger writer: trying again')
+    }
+    chain = undefined
+    await releaseLock()
+  }
+
+  async function releaseLock(): Promise<void> {
+    const connection = held?.connection
+    held = undefined
+    if (!connection) return
+    // The connection goes back to the pool alive, so the lock must be given back by name.
+    await connection`select pg_advisory_unlock_all()`.catch(() => {})
+    connection.release()
+  }
+
+  /** The lock lives as long as its connection: a writer that has lost it must not go on beside the next one. */
+  async function checkLock(): Promise<void> {
+    if (!held) return
+    const [answer] = await held.connection<{ pid: number }[]>`select pg_backend_pid() as pid`
+    if (answer?.pid !== held.pid) throw new ChainMoved('the connection that held the lock of the ledger writer is gone')
+  }
+
+  /** Moves one batch; how many records. */
+  async function move(): Promise<number> {
+    const from = chain!
+    const arrivals = await readInbox(sql)
+    if (arrivals.length === 0) return 0
+    await checkLock()
+    await learnSources(arrivals)
+    const present = await alreadyThere(arrivals)
+
+    const tree = new GrowingTree(from.tree.peaks())
+    const recorded = Math.max(Date.now(), from.recorded)
+    let { seq, hash } = from
+    const place = ({ proxy, boot, n, at, body }: Omit<Arrival, 'arrival'>) => {
+      seq++
+      hash = link(hash, seq, entryForm({ proxy, boot, n, at: iso(at), recorded: iso(recorded), seq }, body))
+      tree.add(hash)
+      return { seq, hash }
+    }
+
+    const placed: Placed[] = []
+    const own: OwnRecord[] = []
+    const dropped: string[] = []
+    const advanced = new Map<string, { proxy: string; boot: string; last: number }>()
+    for (const one of arrivals) {
+      const last = advanced.get(runKey(one))?.last ?? sources.get(runKey(one)) ?? 0
+      if (present.has(numberKey(one))) {
+        dropped.push(one.arrival)
+        continue
+      }
+      if (one.n > last + 1) {
+        const gap = gapBefore(one, last, ownRecords + own.length + 1)
+        own.push({ ...gap, ...place(gap) })
+        advanced.set(runKey(gap), { proxy: SELF, boot, last: gap.n })
+      }
+      placed.push({ arrival: one.arrival, ...place(one) })
+      advanced.set(runKey(one), { proxy: one.proxy, boot: one.boot, last: Math.max(last, one.n) })
+    }
+
+    const to = { seq, hash, recorded, tree }
+    await commitMove(sql, { from, to, placed, own, dropped, advanced: [...advanced.values()] })
+    ownRecords += own.length
+    for (const [run, { last }] of advanced) sources.set(run, last)
+    chain = to
+    known = { seq, hash: hash.toString('hex') }
+    if (seq > from.seq) options.appended?.(seq)
+    return arrivals.length
+  }
+
+  function gapBefore(found: Arrival, last: number, n: number) {
+    const { proxy, boot: run } = found
+    const record: Record = { kind: 'ledger.gap', by: SELF, proxy, boot: run, from: last + 1, to: found.n - 1 }
+    log.error(record, 'records of a proxy are missing from the ledger')
+    return { proxy: SELF, boot, n, at: Date.now(), body: canonical(record), record }
+  }
+
+  async function learnSources(arrivals: readonly Arrival[]): Promise<void> {
+    if (sources.size > SOURCES_MAX) sources.clear()
+    const unknown = new Map(arrivals.filter(one => !sources.has(runKey(one))).map(one => [runKey(one), one]))
+    if (unknown.size === 0) return
+    for (const run of unknown.keys()) sources.set(run, 0)
+    for (const run of await readSources(sql, [...unknown.values()])) sources.set(runKey(run), run.last)
+  }
+
+  /** Which of those that come after a later number of their run are in the chain already: sent twice, not late. */
+  async function alreadyThere(arrivals: readonly Arrival[]): Promise<ReadonlySet<string>> {
+    const behind = arrivals.filter(one => one.n <= (sources.get(runKey(one)) ?? 0))
+    return behind.length === 0 ? new Set() : new Set((await inChain(sql, behind)).map(numberKey))
+  }
+
+  function headIsDue(): boolean {
+    const records = chain!.seq - (head?.seq ?? 0)
+    return records >= every.records || (records > 0 && performance.now() - signedAt >= every.milliseconds)
+  }
+
+  async function sealHead(): Promise<void> {
+    head = headOfChain(options.key, chain!, Date.now())
+    signedAt = performance.now()
+    heads.publish(head)
+    await storeHead(sql, head)
+  }
+
+  const running = run()
+  return {
+    wake: () => alarm.ring(),
+    state: () => ({
+      role: closing || fault ? 'stopped' : chain ? 'writer' : 'standby',
+      seq: chain?.seq ?? 0,
+      head,
+      fault,
+    }),
+    async close() {
+      closing = true
+      alarm.ring()
+      stopping.ring()
+      await running
+    },
+  }
+}
+
+const iso = (milliseconds: number) => new Date(milliseconds).toISOString()
+const runKey = ({ proxy, boot }: { proxy: string; boot: string }) => `${proxy}\n${boot}`
+const numberKey = (one: { proxy: string; boot: string; n: number }) => `${one.n}\n${runKey(one)}`

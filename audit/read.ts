@@ -1,0 +1,156 @@
+import type { Sql } from 'postgres'
+import type { Linked } from './chain.ts'
+import { type Facets, facets } from './facets.ts'
+import type { Record } from './record.ts'
+
+/** In one page of a listing. */
+export const PAGE_RECORDS_MAX = 1_000
+/** Fetched at once where the whole ledger is read. */
+const STRIDE_RECORDS = 2_000
+
+/** What a reader wants to see; all that are given must hold. */
+export interface Filters {
+  /** Whom it is about. */
+  readonly principal?: string
+  /** Who did it, where that is another. */
+  readonly actor?: string
+  readonly repository?: string
+  /** A full ref name that was asked for. */
+  readonly ref?: string
+  readonly action?: string
+  readonly result?: string
+  readonly grant?: string
+  readonly operation?: string
+  readonly kind?: string
+  /** From when to before when the ledger took the record (`recorded`, which never runs backwards; `at` is the sender's word). */
+  readonly since?: Date
+  readonly until?: Date
+}
+
+/** Where in the ledger to read: after a sequence number going forward, or before one going back. */
+export type Place = { readonly after: number; readonly to?: number } | { readonly before?: number }
+
+/** A record as the database holds it, its body not yet read. */
+export interface StoredRow {
+  readonly seq: number
+  readonly recorded: string
+  readonly proxy: string
+  readonly boot: string
+  readonly n: number
+  readonly at: string
+  readonly body: string
+  readonly hash: string
+}
+
+/** The record of a stored row in its place. */
+export function linked({ body, ...rest }: StoredRow): Linked {
+  return { ...rest, record: JSON.parse(body) as Record }
+}
+
+/**
+ * Records that pass the filters: with `after` the oldest first, otherwise the newest first; at most `limit`, itself at most
+ * `PAGE_RECORDS_MAX`. Page on with the last sequence number received.
+ */
+export async function list(sql: Sql, filters: Filters, place: Place, limit = 100): Promise<Linked[]> {
+  const forward = 'after' in place
+  const rows = await sql<StoredRow[]>`
+    select ${projection(sql)} from audit.record
+    where ${forward ? sql`seq > ${place.after}` : sql`seq < ${place.before ?? Number.MAX_SAFE_INTEGER}`}
+    ${forward && place.to !== undefined ? sql`and seq <= ${place.to}` : sql``}
+    ${conditions(sql, filters)}
+    order by seq ${forward ? sql`` : sql`desc`}
+    limit ${Math.min(limit, PAGE_RECORDS_MAX)}`
+  return rows.map(linked)
+}
+
+// Times as text and numbers as float8: all of a ledger passes here, and the driver's own Date and bigint cost more than the rest.
+function projection(sql: Sql) {
+  return sql`seq::float8, to_char(recorded at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as recorded, proxy, boot, n::float8,
+    to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at, body, encode(hash, 'hex') as hash`
+}
+
+function conditions(sql: Sql, filters: Filters) {
+  const { principal, actor, repository, ref, action, result, grant, operation, kind, since, until } = filters
+  return sql`
+    ${principal === undefined ? sql`` : sql`and principal = ${principal}`}
+    ${actor === undefined ? sql`` : sql`and actor = ${actor}`}
+    ${repository === undefined ? sql`` : sql`and repository = ${repository}`}
+    ${ref === undefined ? sql`` : sql`and refs @> array[${ref}::text]`}
+    ${action === undefined ? sql`` : sql`and action = ${action}`}
+    ${result === undefined ? sql`` : sql`and result = ${result}`}
+    ${grant === undefined ? sql`` : sql`and grants @> array[${grant}::text]`}
+    ${operation === undefined ? sql`` : sql`and operation = ${operation}`}
+    ${kind === undefined ? sql`` : sql`and kind = ${kind}`}
+    ${since === undefined ? sql`` : sql`and seq >= ${firstSince(sql, since)}`}
+    ${until === undefined ? sql`` : sql`and seq < ${firstSince(sql, until)}`}`
+}
+
+// recorded never runs backwards, so a time is a sequence number: a walk of one index, and a range of the primary key instead of
+// a condition the planner would have to guess about.
+function firstSince(sql: Sql, time: Date) {
+  return sql`coalesce((
+    select seq from audit.record where recorded >= ${time} order by recorded, seq limit 1), ${Number.MAX_SAFE_INTEGER}::bigint)`
+}
+
+/** The same judgement as the database's on a record at hand. */
+export function matches(entry: Linked, filters: Filters): boolean {
+  const facts = facets(entry.record)
+  const { since, until, ref, grant } = filters
+  const recorded = Date.parse(entry.recorded)
+  const equal = (name: 'principal' | 'actor' | 'repository' | 'action' | 'result' | 'operation' | 'kind') =>
+    filters[name] === undefined || facts[name] === filters[name]
+  return (
+    equal('principal') &&
+    equal('actor') &&
+    equal('repository') &&
+    (ref === undefined || (facts.refs?.includes(ref) ?? false)) &&
+    equal('action') &&
+    equal('result') &&
+    (grant === undefined || (facts.grants?.includes(grant) ?? false)) &&
+    equal('operation') &&
+    equal('kind') &&
+    (since === undefined || recorded >= since.getTime()) &&
+    (until === undefined || recorded < until.getTime())
+  )
+}
+
+/** The last sequence number there is; 0 for an empty ledger. */
+export async function lastSeq(sql: Sql): Promise<number> {
+  const [row] = await sql<{ seq: number }[]>`select coalesce(max(seq), 0)::float8 as seq from audit.record`
+  return row?.seq ?? 0
+}
+
+/** The whole ledger after a sequence number, in strides, bodies unread; ends at the last record there was when it got there. */
+export async function* readRows(sql: Sql, after = 0, filters: Filters = {}): AsyncGenerator<StoredRow[]> {
+  let at = after
+  for (;;) {
+    const rows = await sql<StoredRow[]>`
+      select ${projection(sql)} from audit.record where seq > ${at} ${conditions(sql, filters)} order by seq limit ${STRIDE_RECORDS}`
+    const last = rows.at(-1)
+    if (!last) return
+    yield rows
+    at = last.seq
+  }
+}
+
+/** A record with what the index columns say of it. */
+export interface Indexed extends Linked {
+  readonly indexed: Facets
+}
+
+/** The whole ledger with its index columns, for the verifier: who owns the database may change those alone to hide a record. */
+export async function* readIndexed(sql: Sql, after = 0): AsyncGenerator<Indexed[]> {
+  let at = after
+  for (;;) {
+    const rows = await sql<(StoredRow & Facets)[]>`
+      select ${projection(sql)}, kind, operation, principal, actor, repository, action, result, grants, refs
+      from audit.record where seq > ${at} order by seq limit ${STRIDE_RECORDS}`
+    const last = rows.at(-1)
+    if (!last) return
+    yield rows.map(({ kind, operation, principal, actor, repository, action, result, grants, refs, ...row }) => ({
+      ...linked(row),
+      indexed: { kind, operation, principal, actor, repository, action, result, grants, refs },
+    }))
+    at = last.seq
+  }
+}
