@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
@@ -55,7 +54,7 @@ export class Ancestry {
   async write(chunk: Buffer): Promise<void> {
     const stdin = this.#index.stdin as Writable
     if (stdin.destroyed || stdin.write(chunk)) return
-    await Promise.race([once(stdin, 'drain'), this.#indexed])
+    await writable(stdin)
   }
 
   /** The pack is whole. False when git could not read it by itself: a thin pack, a broken one, one too large. */
@@ -140,8 +139,7 @@ async function hasChildOf(parent: string, answer: PacketReader, below: string, f
     if (packet?.kind !== 'data') break
     if (packet.payload[0] === 3) throw new Unproved('this push cannot be checked for force: the Git host broke off')
     if (packet.payload[0] !== 1) continue
-    if (!index.stdin?.write(packet.payload.subarray(1)))
-      await Promise.race([once(index.stdin as Writable, 'drain'), indexed])
+    if (!index.stdin?.write(packet.payload.subarray(1))) await writable(index.stdin as Writable)
   }
   index.stdin?.end()
   if (!(await indexed))
@@ -248,7 +246,7 @@ function git(directory: string, args: readonly string[]): ChildProcess {
   return spawn('git', ['--git-dir', directory, ...args], {
     stdio: ['pipe', 'pipe', 'ignore'],
     // Nobody's configuration, hooks or alternates have a say in a proof.
-    env: { PATH: process.env['PATH'], HOME: directory, GIT_CONFIG_NOSYSTEM: '1', GIT_CONFIG_GLOBAL: '/dev/null' },
+    env: { PATH: process.env.PATH, HOME: directory, GIT_CONFIG_NOSYSTEM: '1', GIT_CONFIG_GLOBAL: '/dev/null' },
   })
 }
 
@@ -257,6 +255,14 @@ async function init(directory: string, format: ObjectFormat): Promise<void> {
   child.stdin?.end()
   child.stdout?.resume()
   if (!(await exited(child))) throw new Error('git init failed: is git installed and the state folder writable?')
+}
+
+/** When more can be written; also when nothing ever can, which the program's exit tells. */
+function writable(stdin: Writable): Promise<void> {
+  return new Promise(resolve => {
+    if (stdin.destroyed) return resolve()
+    stdin.once('drain', resolve).once('close', resolve)
+  })
 }
 
 /** Whether a program ended well. */

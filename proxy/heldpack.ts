@@ -39,6 +39,7 @@ export function heldPack(options: HeldPackOptions): Readable {
   /** The host cannot take more for now; somebody who is shown the bytes asked to be waited for. */
   let full = false
   let waiting = false
+  let shown: Promise<void> | undefined
   const sum = options.endsBy === 'checksum' ? createHash(trailerBytes === 32 ? 'sha256' : 'sha1') : undefined
 
   const body = new Readable({
@@ -78,18 +79,21 @@ export function heldPack(options: HeldPackOptions): Readable {
   }
 
   const onData = (chunk: Buffer) => {
-    const wait = options.onBytes?.(chunk)
+    shown = options.onBytes?.(chunk)
     advance(chunk)
     if (sum && endsInItsChecksum(sum, tail, trailerBytes)) {
       void finish()
       return
     }
-    if (wait) {
+    if (shown) {
       waiting = true
-      void wait.then(() => {
-        waiting = false
-        goOn()
-      })
+      shown.then(
+        () => {
+          waiting = false
+          goOn()
+        },
+        (error: Error) => body.destroy(error),
+      )
     }
     goOn()
   }
@@ -124,6 +128,7 @@ export function heldPack(options: HeldPackOptions): Readable {
     if (finished) return
     leave()
     try {
+      await shown
       if (!(await options.release())) {
         body.destroy(new NotReleased())
         return

@@ -21,7 +21,10 @@ export interface Target {
  * implementation.
  */
 export interface Upstream {
-  /** Whether a v0/v1 fetch can be held as a conversation (ssh, local programs) or only as single requests (http). */
+  /**
+   * Whether a v0/v1 fetch is held with this host as a conversation (ssh always; local programs for a client that
+   * converses) or as single requests (http always; local programs for a stateless client).
+   */
   readonly conversational: boolean
   /** The advertisement, up to and including its flush packet, then end. */
   advertise(signal: AbortSignal): Promise<Readable>
@@ -41,7 +44,15 @@ export type Connect = (target: Target) => Upstream
 
 /** Why a host did not do what it was asked. `message` may be shown to anybody; `detail` is for the operator's log. */
 export class UpstreamError extends Error {
-  readonly code: 'unreachable' | 'timeout' | 'credential' | 'not-found' | 'host-key' | 'redirect' | 'protocol' | 'failed'
+  readonly code:
+    | 'unreachable'
+    | 'timeout'
+    | 'credential'
+    | 'not-found'
+    | 'host-key'
+    | 'redirect'
+    | 'protocol'
+    | 'failed'
   readonly detail: string
   constructor(code: UpstreamError['code'], message: string, detail: string, cause?: unknown) {
     super(message, { cause })

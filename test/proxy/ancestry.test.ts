@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Ancestry, Unproved } from '../../proxy/ancestry.ts'
+import { Inquiry } from '../../proxy/inquiry.ts'
+import { localUpstream } from '../../proxy/upstream/local.ts'
+import { git } from '../support/git.ts'
+import { temporaryFolder } from '../support/program.ts'
+
+const folder = temporaryFolder('ancestry')
+const host = join(folder, 'host.git')
+const work = join(folder, 'work')
+const commits = new Map<string, string>()
+
+async function run(...args: string[]): Promise<string> {
+  const { status, stdout, stderr } = await git(args, { cwd: work })
+  if (status !== 0) throw new Error(stderr)
+  return stdout.trim()
+}
+
+async function commit(name: string, ...parents: string[]): Promise<void> {
+  const tree = await run('rev-parse', `${commits.get('a') ?? 'HEAD'}^{tree}`)
+  const id = await run('commit-tree', tree, '-m', name, ...parents.flatMap(parent => ['-p', commits.get(parent)!]))
+  commits.set(name, id)
+}
+
+// The host has  a - b - c  and  a - side;  only the client has  d (c), m (c, side), e (b), lone (no parent).
+beforeAll(async () => {
+  await git(['init', '-q', '--bare', host])
+  await git(['-C', host, 'config', 'uploadpack.allowFilter', 'true'])
+  await git(['init', '-q', work])
+  await run('commit', '-q', '--allow-empty', '-m', 'a')
+  commits.set('a', await run('rev-parse', 'HEAD'))
+  await commit('b', 'a')
+  await commit('c', 'b')
+  await commit('side', 'a')
+  await run('push', '-q', host, `${commits.get('c')}:refs/heads/main`, `${commits.get('side')}:refs/heads/side`)
+  await commit('d', 'c')
+  await commit('d2', 'd')
+  await commit('m', 'c', 'side')
+  await commit('e', 'b')
+  await commit('lone')
+})
+
+const open: Ancestry[] = []
+afterAll(() => Promise.all(open.map(each => each.close())))
+
+/** The pack git would push for `tip`, given to an Ancestry in chunks of an odd size. */
+async function ancestryOf(tip: string): Promise<Ancestry> {
+  const name = join(folder, tip)
+  const revs = `${commits.get(tip)}\n^${commits.get('c')}\n^${commits.get('side')}\n`
+  const { status, stdout } = await git(['-C', work, 'pack-objects', '--revs', '-q', name], { input: revs })
+  expect(status).toBe(0)
+  const pack = readFileSync(`${name}-${stdout.trim()}.pack`)
+  const ancestry = await Ancestry.open(folder, 'sha1', 1 << 20)
+  open.push(ancestry)
+  for (let at = 0; at < pack.length; at += 37) await ancestry.write(pack.subarray(at, at + 37))
+  return ancestry
+}
+
+const signal = new AbortController().signal
+const inquiries: Inquiry[] = []
+afterAll(() => {
+  for (const inquiry of inquiries) inquiry.close()
+})
+const ask = async () => {
+  const inquiry = await Inquiry.open(
+    localUpstream({
+      name: 'local',
+      url: new URL(`file://${folder}/`),
+      credential: { type: 'none' },
+      hostKeys: [],
+      connectTimeout: 5000,
+      idleTimeout: 5000,
+      connections: 4,
+    }),
+    { path: 'host', principal: 'alice', operation: 'op-1' },
+    signal,
+  )
+  inquiries.push(inquiry)
+  return inquiry
+}
+
+const cases: [string, string, boolean][] = [
+  ['c', 'd', true],
+  ['b', 'd', true],
+  ['a', 'd2', true],
+  ['side', 'd', false],
+  ['side', 'm', true],
+  ['c', 'm', true],
+  ['c', 'e', false],
+  ['b', 'e', true],
+  ['c', 'lone', false],
+]
+
+for (const [old, tip, forward] of cases) {
+  test(`from ${old} to ${tip} is ${forward ? '' : 'not '}a step forward, told from the pack and what lies between`, async () => {
+    const ancestry = await ancestryOf(tip)
+    expect(await ancestry.isForward(commits.get(old)!, commits.get(tip)!, ask)).toBe(forward)
+  })
+}
+
+test('a branch reset to a commit the host already has is told without a pack', async () => {
+  const ancestry = await ancestryOf('d')
+  expect(await ancestry.isForward(commits.get('c')!, commits.get('b')!, ask)).toBe(false)
+  expect(await ancestry.isForward(commits.get('b')!, commits.get('c')!, ask)).toBe(true)
+  expect(await ancestry.isForward(commits.get('a')!, commits.get('c')!, ask)).toBe(true)
+})
+
+test('a pack that cannot be read proves nothing', async () => {
+  const ancestry = await Ancestry.open(folder, 'sha1', 1 << 20)
+  open.push(ancestry)
+  await ancestry.write(Buffer.from('PACKrubbish'))
+  await expect(ancestry.isForward(commits.get('c')!, commits.get('d')!, ask)).rejects.toThrow(Unproved)
+})
+
+test('a pack beyond the bound proves nothing, and is not kept', async () => {
+  const ancestry = await Ancestry.open(folder, 'sha1', 100)
+  open.push(ancestry)
+  const pack = Buffer.alloc(64 << 10, 1)
+  for (let i = 0; i < 20; i++) await ancestry.write(pack)
+  await expect(ancestry.isForward(commits.get('c')!, commits.get('d')!, ask)).rejects.toThrow(Unproved)
+})
+
+test('symbolic refs are named with what they point to', async () => {
+  await git(['-C', host, 'symbolic-ref', 'refs/heads/alias', 'refs/heads/main'])
+  const inquiry = await ask()
+  const found = await inquiry.symbolic(['refs/heads/alias', 'refs/heads/side'])
+  expect([...found]).toEqual([['refs/heads/alias', 'refs/heads/main']])
+})
