@@ -3,6 +3,7 @@ import ssh2, { type Algorithms, type ClientInfo, type Connection, type ParsedKey
 import { newId } from '../../audit/id.ts'
 import type { Origin, SigninRefused } from '../../audit/record.ts'
 import { type Certificate, parseCertificateLine } from '../../ca/certificate.ts'
+import { fingerprint } from '../../ca/key.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Caller, Serve } from '../client.ts'
 import { printable } from '../git/pktline.ts'
@@ -110,8 +111,7 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
     socket.once('close', () => clearTimeout(grace))
     const { address } = await options.readSource(socket)
     if (socket.destroyed) return
-    const seconds = options.throttle.wait(address)
-    if (seconds > 0 || !door.claim(socket, address)) {
+    if (!door.claim(socket, address)) {
       socket.destroy()
       return
     }
@@ -184,13 +184,14 @@ class Visitor {
   }
 
   greet(connection: Connection, { header }: ClientInfo): void {
-    const { login: loginOptions, limits, log } = this.#options
+    const { login: loginOptions, limits, log, throttle } = this.#options
     this.#connection = connection
     this.#origin = { ...this.#origin, agent: printable(header.identRaw.replace(/^SSH-[\d.]+-/, ''), 200) }
     connection.on('error', error => log('ssh connection failed', { ...this.#facts(), reason: error.message }))
     connection.on('rekey', () => this.#rekeyed())
     login(connection, this.#origin, loginOptions, limits.loginAttempts, {
       onLogin: (who, presented) => this.#enter(connection, who, presented),
+      wait: credential => throttle.wait(this.#address, credential),
       onRefused: refused => this.#turnAway(refused),
       onSignIn: milliseconds => {
         clearTimeout(this.#grace)
@@ -208,6 +209,7 @@ class Visitor {
   #enter(connection: Connection, who: Recognised, presented: Presented): void {
     clearTimeout(this.#grace)
     this.#login = { who, presented }
+    this.#options.throttle.succeeded(fingerprint(presented.blob))
     this.#rest()
     connection.on('session', (accept, reject) => {
       if (this.#closing() || ++this.#sessions > SESSIONS_MAX) {
@@ -227,9 +229,7 @@ class Visitor {
         },
         onEnd: () => {
           this.#running--
-          if (this.#running > 0) return
-          if (this.#closing()) this.#end('this gate is being stopped')
-          else this.#rest()
+          if (this.#running === 0) this.#rest()
         },
       })
     })
@@ -249,7 +249,9 @@ class Visitor {
 
   #rest(): void {
     clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => this.#end('nothing was asked for'), this.#options.idle ?? IDLE_MILLISECONDS)
+    // A disconnect right behind the answer would make ssh forget the answer's exit status: the client goes by itself.
+    const wait = this.#closing() ? GOODBYE_MILLISECONDS : (this.#options.idle ?? IDLE_MILLISECONDS)
+    this.#idle = setTimeout(() => this.#end('nothing was asked for'), wait)
   }
 
   #end(why: string): void {
@@ -280,8 +282,8 @@ class Visitor {
   }
 
   /**
-   * A key exchange costs us more than it costs the client. Clients make one for each gigabyte or hour; who wants them for
-   * every 64 KiB may, who makes them for nothing is put out.
+   * A key exchange costs us more than it costs the client. Clients make one for each gigabyte or hour; who wants them more
+   * often for what is carried may have them, who makes them for nothing is put out.
    */
   #rekeyed(): void {
     const bytes = this.#socket.bytesRead + this.#socket.bytesWritten
@@ -300,7 +302,8 @@ class Visitor {
 }
 
 const REKEYS_FREE = 8
-const REKEY_BYTES_MIN = 64 << 10
+/** Stock ssh told to rekey after 256 KiB does so after 34 KB while it sends. */
+const REKEY_BYTES_MIN = 16 << 10
 
 /** The private keys with the certificates that are theirs. */
 function hostKeys({ hostKeys, hostCertificates = [] }: SshFrontOptions): { key: ParsedKey; certificate?: Buffer }[] {

@@ -34,6 +34,8 @@ export interface Refused {
 export interface LoginEvents {
   /** Somebody is logged in. `presented` is asked about again for each command. */
   onLogin(who: Recognised, presented: Presented): void
+  /** Seconds this source must wait before this key or certificate (its fingerprint) is looked at. */
+  wait(credential: string): number
   /** An attempt failed. Gives the milliseconds to hold the answer back. */
   onRefused(refused: Refused): number
   /** Waiting for a person at a browser begins: the login may now take this many milliseconds. */
@@ -102,6 +104,11 @@ export function login(
       algorithm: context.algorithm,
       blob: Buffer.from(context.key.data),
       address: origin.address,
+    }
+    const seconds = events.wait(fingerprint(presented.blob))
+    if (seconds > 0) {
+      connection.end(`too many failed logins from your address; wait ${seconds} s`)
+      return
     }
     const who = await recognise(presented, options)
     const proof = who.kind === 'recognised' ? who.proof : options.signIn && who.unknown
