@@ -26,6 +26,7 @@ export class Connection {
   readonly #options: ConnectionOptions
   #response: ServerResponse | undefined
   #timer: NodeJS.Timeout | undefined
+  #last = false
 
   constructor(id: string, source: Source, socket: Socket, options: ConnectionOptions) {
     this.id = id
@@ -36,21 +37,22 @@ export class Connection {
     this.#awaitHead(options.head)
   }
 
-  /** Takes a request up; false while another one is not answered to its end. */
+  /** Takes a request up; false while another one is not answered to its end, or after the connection's last. */
   begin(response: ServerResponse): boolean {
-    if (this.#answering()) return false
+    if (this.#last || this.#answering()) return false
     clearTimeout(this.#timer)
     this.#response = response
     response.on('finish', () => {
-      if (this.#options.isDraining()) this.#socket.destroySoon()
+      this.#last = !response.shouldKeepAlive || this.#options.isDraining()
+      if (this.#last) this.#socket.destroySoon()
       else this.#awaitHead(this.#options.keepAlive + this.#options.head)
     })
     return true
   }
 
-  /** The parser gave up. An answer under way is broken off: words of ours in the middle of it would be taken for its own. */
+  /** The parser gave up. An answer that has begun is broken off: words of ours in the middle of it would be taken for its own. */
   malformed(error: NodeJS.ErrnoException): void {
-    if (this.#answering() || !error.code?.startsWith('HPE_')) {
+    if ((this.#answering() && this.#response?.headersSent) || !error.code?.startsWith('HPE_')) {
       this.#socket.destroy()
       return
     }

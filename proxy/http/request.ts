@@ -141,7 +141,7 @@ function protocolOf(request: IncomingMessage, service: string): 0 | 1 | 2 {
 }
 
 /** Status and sentence for a head that says too much, or one thing twice. */
-function checkHead(request: IncomingMessage): [400 | 431, string] | undefined {
+function checkHead(request: IncomingMessage): [400 | 417 | 431, string] | undefined {
   const { rawHeaders, headers } = request
   if (rawHeaders.length > HEADERS_MAX * 2) return [431, `a request may have ${HEADERS_MAX} headers`]
   const seen = new Set<string>()
@@ -150,9 +150,13 @@ function checkHead(request: IncomingMessage): [400 | 431, string] | undefined {
     if (ONLY_ONCE.has(name) && seen.has(name)) return [400, `a request may have one ${name} header`]
     seen.add(name)
   }
+  if (!seen.has('host') && request.httpVersion !== '1.0') return [400, 'a request names its host']
+  const expected = headers.expect?.toLowerCase()
+  if (expected !== undefined && expected !== '100-continue') return [417, 'the only expectation met is 100-continue']
   // `gzip, chunked` is framing that node takes off by half.
   const coding = headers['transfer-encoding']
-  if (coding !== undefined && coding.toLowerCase() !== 'chunked') return [400, 'the only transfer coding taken is chunked']
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked')
+    return [400, 'the only transfer coding taken is chunked']
   return undefined
 }
 
