@@ -14,6 +14,7 @@ export interface Policy {
   readonly mode: Mode
   /** In the order in which they are tried. */
   readonly rules: readonly Rule[]
+  readonly byName: ReadonlyMap<string, Rule>
   readonly lookup: Lookup
   readonly people: People
   readonly delegations: readonly Delegation[]
@@ -121,6 +122,10 @@ export function personOf(policy: { readonly people: People }, principal: string)
 }
 
 /** In whose place a person may approve at this moment, besides their own. It is not handed on: a delegate's delegate has nothing. */
-export function standsInFor(policy: { readonly delegations: readonly Delegation[] }, person: string, now: number): readonly string[] {
+export function standsInFor(
+  policy: { readonly delegations: readonly Delegation[] },
+  person: string,
+  now: number,
+): readonly string[] {
   return policy.delegations.filter(d => d.to === person && d.since <= now && now < d.until).map(d => d.from)
 }

@@ -1,13 +1,30 @@
 import type { Action } from '../../grant/grant.ts'
 import { compileCondition, compilePattern, type Pattern } from '../conditions.ts'
-import { type Class, type Delegation, foldIdentity, type Paths, type People, type Rule, type Standing, type Who } from '../policy.ts'
+import {
+  type Class,
+  type Delegation,
+  foldIdentity,
+  type Paths,
+  type People,
+  type Rule,
+  type Standing,
+  type Who,
+} from '../policy.ts'
 import { readDuration, readSize } from '../units.ts'
 import { type Approver, NOBODY, type Plan, type Step } from './approvers.ts'
 import { readClock, readDays, type Weekly, weekly } from './hours.ts'
 import { networks } from './network.ts'
 import type { Fault } from './problems.ts'
 import { readQuota } from './quota.ts'
-import { type ApproversDocument, type ClassDocument, type HoursDocument, type PolicyDocument, readDate, type RuleDocument, type SharedDocument } from './schema.ts'
+import {
+  type ApproversDocument,
+  type ClassDocument,
+  type HoursDocument,
+  type PolicyDocument,
+  type RuleDocument,
+  readDate,
+  type SharedDocument,
+} from './schema.ts'
 import { readTrigger } from './words.ts'
 
 /**
@@ -39,7 +56,8 @@ const listOf = <T>(given: T | readonly T[] | undefined): readonly T[] => {
 }
 const span = (text: string) => readDuration(text)!
 /** Leaves a key out instead of giving it the value undefined. */
-const given = <K extends string, V>(key: K, value: V | undefined) => (value === undefined ? {} : { [key]: value }) as { [k in K]?: V }
+const given = <K extends string, V>(key: K, value: V | undefined) =>
+  (value === undefined ? {} : { [key]: value }) as { [k in K]?: V }
 
 export function compilePeople(document: PolicyDocument, complain: Complain): People {
   const persons = new Map<string, string>()
@@ -63,7 +81,12 @@ export function compilePeople(document: PolicyDocument, complain: Complain): Peo
     for (const identity of listOf(said.identities)) claim(identity, owner, ['services', name, 'identities'])
   }
   for (const [group, members] of Object.entries(document.groups ?? {})) {
-    if (persons.has(foldIdentity(group))) complain({ path: ['groups', group], key: true, message: `"${group}" is also the name of a person or service; approvers could mean either` })
+    if (persons.has(foldIdentity(group)))
+      complain({
+        path: ['groups', group],
+        key: true,
+        message: `"${group}" is also the name of a person or service; approvers could mean either`,
+      })
     for (const member of listOf(members)) {
       const id = person(member)
       const list = groups.get(id) ?? []
@@ -103,28 +126,50 @@ function compileClass(name: string, said: ClassDocument): Class {
   }
 }
 
-export function compileStandings(document: PolicyDocument, classes: ReadonlySet<string>, complain: Complain): Standing[] {
+export function compileStandings(
+  document: PolicyDocument,
+  classes: ReadonlySet<string>,
+  complain: Complain,
+): Standing[] {
   return (document.repositories ?? []).map((said, index) => {
     if (said.class !== undefined && !classes.has(said.class)) {
-      complain({ path: ['repositories', index, 'class'], message: `there is no class "${said.class}"; classes: ${[...classes].join(', ') || 'none'}` })
+      complain({
+        path: ['repositories', index, 'class'],
+        message: `there is no class "${said.class}"; classes: ${[...classes].join(', ') || 'none'}`,
+      })
     }
     return { match: listOf(said.match), ...given('class', said.class), ...given('mode', said.mode) }
   })
 }
 
 /** One rule; `at` is its path in its own file. */
-export function compileRule(document: RuleDocument, identity: { name: string; place: string; order: number }, at: Fault['path'], names: Names, complain: Complain): Rule {
+export function compileRule(
+  document: RuleDocument,
+  identity: { name: string; place: string; order: number },
+  at: Fault['path'],
+  names: Names,
+  complain: Complain,
+): Rule {
   const fault = (key: string, message: string) => complain({ path: [...at, key], message })
   const said = { ...names.defaults, ...document }
   const { actions, refs } = reach(document, fault)
   const approval = said.approvers === undefined ? undefined : compilePlan(said.approvers, names)
   for (const name of listOf(document.class)) {
-    if (!names.classes.has(name)) fault('class', `there is no class "${name}"; classes: ${[...names.classes].join(', ') || 'none'}`)
+    if (!names.classes.has(name))
+      fault('class', `there is no class "${name}"; classes: ${[...names.classes].join(', ') || 'none'}`)
   }
   const breakGlass = compileBreakGlass(document.break_glass, approval, names)
-  const automatic = document.automatic === undefined || document.automatic === false ? undefined : document.automatic === true ? {} : document.automatic
+  const automatic =
+    document.automatic === undefined || document.automatic === false
+      ? undefined
+      : document.automatic === true
+        ? {}
+        : document.automatic
   if (document.forbid === undefined && !approval && !automatic && !breakGlass) {
-    complain({ path: at, message: 'nobody is named to approve; add approvers, or automatic: true, break_glass: true or forbid: <why not>' })
+    complain({
+      path: at,
+      message: 'nobody is named to approve; add approvers, or automatic: true, break_glass: true or forbid: <why not>',
+    })
   }
   if (document.forbid !== undefined && (document.approvers !== undefined || automatic || breakGlass)) {
     fault('forbid', 'a rule either forbids or says who approves, not both')
@@ -133,7 +178,8 @@ export function compileRule(document: RuleDocument, identity: { name: string; pl
   if (breakGlass && breakGlass.review === NOBODY) {
     fault('break_glass', 'nobody is named to review it afterwards; add approvers, or break_glass: { review: … }')
   }
-  if (document.single_use && document.budget?.uses !== undefined) fault('budget', 'single_use and budget.uses say different things; keep one')
+  if (document.single_use && document.budget?.uses !== undefined)
+    fault('budget', 'single_use and budget.uses say different things; keep one')
   return {
     ...identity,
     actions,
@@ -146,9 +192,18 @@ export function compileRule(document: RuleDocument, identity: { name: string; pl
     final: document.final ?? false,
     ...given('forbid', document.forbid),
     ...given('approval', approval),
-    ...given('automatic', automatic && { ...given('onCall', automatic.on_call), ...given('quota', automatic.quota === undefined ? undefined : readQuota(automatic.quota)) }),
+    ...given(
+      'automatic',
+      automatic && {
+        ...given('onCall', automatic.on_call),
+        ...given('quota', automatic.quota === undefined ? undefined : readQuota(automatic.quota)),
+      },
+    ),
     ...given('breakGlass', breakGlass),
-    ...given('escalation', said.escalate && { after: span(said.escalate.after), to: said.escalate.to.map(text => approver(text, names)) }),
+    ...given(
+      'escalation',
+      said.escalate && { after: span(said.escalate.after), to: said.escalate.to.map(text => approver(text, names)) },
+    ),
     window: compileWindow(said.window, fault),
     timeout: said.timeout === undefined ? TIMEOUT_DEFAULT : span(said.timeout),
     ...given('idle', compileIdle(said.revoke_on_idle)),
@@ -159,14 +214,23 @@ export function compileRule(document: RuleDocument, identity: { name: string; pl
     ...given('hours', compileHours(said.hours, names.zone)),
     ...given('uses', document.single_use ? 1 : document.budget?.uses),
     ...given('bytes', document.budget?.bytes === undefined ? undefined : readSize(document.budget.bytes)),
-    ...given('recurring', document.recurring && { hours: compileHours(document.recurring.hours, names.zone)!, longest: span(document.recurring.longest) }),
+    ...given(
+      'recurring',
+      document.recurring && {
+        hours: compileHours(document.recurring.hours, names.zone)!,
+        longest: span(document.recurring.longest),
+      },
+    ),
     ...given('autoRequest', compileAutoRequest(said.auto_request)),
     ...given('mode', document.mode),
   }
 }
 
 /** What is asked for, and of which refs: `trigger: push to main` names both. */
-function reach(document: RuleDocument, fault: (key: string, message: string) => void): { actions: Set<Action>; refs: readonly string[] } {
+function reach(
+  document: RuleDocument,
+  fault: (key: string, message: string) => void,
+): { actions: Set<Action>; refs: readonly string[] } {
   const triggers = listOf(document.trigger).map(readTrigger)
   const actions = new Set<Action>()
   const refs = new Set<string>()
@@ -177,8 +241,10 @@ function reach(document: RuleDocument, fault: (key: string, message: string) => 
     if (trigger.ref === undefined) whole = true
     else refs.add(trigger.ref)
   }
-  if (refs.size > 0 && document.refs !== undefined) fault('refs', 'the trigger already names a ref; keep one of the two')
-  else if (refs.size > 0 && (whole || refs.size > 1) && triggers.length > 1) fault('trigger', 'several triggers with refs of their own; write a rule for each, or use refs')
+  if (refs.size > 0 && document.refs !== undefined)
+    fault('refs', 'the trigger already names a ref; keep one of the two')
+  else if (refs.size > 0 && (whole || refs.size > 1) && triggers.length > 1)
+    fault('trigger', 'several triggers with refs of their own; write a rule for each, or use refs')
   return { actions, refs: document.refs === undefined ? [...refs] : listOf(document.refs) }
 }
 
@@ -190,16 +256,20 @@ function approver(text: string, names: Names): Approver {
   if (kind === 'group' || kind === 'on-call') return { kind, name: bare }
   if (kind === 'person' || id !== undefined) return { kind: 'person', name: id ?? foldIdentity(bare) }
   // A group is never guessed to be a person: whoever could choose such a user name would approve.
-  return bare.includes('@') && !names.groups.has(bare) ? { kind: 'person', name: foldIdentity(bare) } : { kind: 'group', name: bare }
+  return bare.includes('@') && !names.groups.has(bare)
+    ? { kind: 'person', name: foldIdentity(bare) }
+    : { kind: 'group', name: bare }
 }
 
 export function compilePlan(document: ApproversDocument, names: Names): Plan {
   if (Array.isArray(document)) {
-    const texts = document.filter(item => typeof item === 'string')
-    if (texts.length === document.length) return { steps: [{ slots: [texts.map(text => approver(text, names))] }] }
-    return { steps: document.map(item => compileStep(item, names)) }
+    const items: readonly StepDocument[] = document
+    const texts = items.filter(item => typeof item === 'string')
+    if (texts.length === items.length) return { steps: [{ slots: [texts.map(text => approver(text, names))] }] }
+    return { steps: items.map(item => compileStep(item, names)) }
   }
-  if (typeof document === 'object' && 'steps' in document) return { steps: document.steps.map(item => compileStep(item, names)) }
+  if (typeof document === 'object' && 'steps' in document)
+    return { steps: document.steps.map(item => compileStep(item, names)) }
   return { steps: [compileStep(document as StepDocument, names)] }
 }
 
@@ -246,7 +316,10 @@ function compilePaths(document: RuleDocument['paths']): Paths | undefined {
   return { only: listOf(document.only), never: listOf(document.never) }
 }
 
-function compileWindow(document: SharedDocument['window'], fault: (key: string, message: string) => void): Rule['window'] {
+function compileWindow(
+  document: SharedDocument['window'],
+  fault: (key: string, message: string) => void,
+): Rule['window'] {
   const parts = typeof document === 'string' ? { longest: document } : (document ?? {})
   const wanted = parts.default === undefined ? undefined : span(parts.default)
   const longest = parts.longest === undefined ? Math.max(LONGEST_DEFAULT, wanted ?? 0) : span(parts.longest)
@@ -254,7 +327,11 @@ function compileWindow(document: SharedDocument['window'], fault: (key: string, 
   return { longest, usual: wanted ?? Math.min(USUAL_DEFAULT, longest), beyond: parts.beyond ?? 'refuse' }
 }
 
-function compileBreakGlass(document: RuleDocument['break_glass'], approval: Plan | undefined, names: Names): Rule['breakGlass'] {
+function compileBreakGlass(
+  document: RuleDocument['break_glass'],
+  approval: Plan | undefined,
+  names: Names,
+): Rule['breakGlass'] {
   if (document === undefined || document === false) return undefined
   const said = document === true ? {} : document
   const review = said.review === undefined ? (approval ?? NOBODY) : compilePlan(said.review, names)
@@ -269,7 +346,10 @@ function compileReason(document: SharedDocument['reason']): Rule['reason'] {
   if (document === undefined || document === false) return undefined
   if (document === true) return {}
   const said = typeof document === 'string' ? { pattern: document } : document
-  return { ...given('pattern', said.pattern === undefined ? undefined : compilePattern(said.pattern)), ...given('example', said.example) }
+  return {
+    ...given('pattern', said.pattern === undefined ? undefined : compilePattern(said.pattern)),
+    ...given('example', said.example),
+  }
 }
 
 function compileTicket(document: SharedDocument['ticket']): Rule['ticket'] {
@@ -285,7 +365,11 @@ function compileHours(document: HoursDocument | undefined, zone: string): Weekly
   const place = parts.find(part => part.zone !== undefined)?.zone ?? zone
   return weekly(
     place,
-    parts.map(part => ({ days: listOf(part.days).flatMap(day => readDays(day)!), from: readClock(part.from)!, to: readClock(part.to)! })),
+    parts.map(part => ({
+      days: listOf(part.days).flatMap(day => readDays(day)!),
+      from: readClock(part.from)!,
+      to: readClock(part.to)!,
+    })),
   )
 }
 

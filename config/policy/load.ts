@@ -1,10 +1,18 @@
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import type { z } from 'zod'
 import type { Policy, Rule } from '../policy.ts'
 import { ConfigError } from '../problem.ts'
 import { type Path, readYaml, type Yaml } from '../yaml.ts'
-import { compileClasses, compileDelegations, compilePeople, compileRule, compileStandings, type Names } from './compile.ts'
+import {
+  compileClasses,
+  compileDelegations,
+  compilePeople,
+  compileRule,
+  compileStandings,
+  type Names,
+} from './compile.ts'
 import { lookup } from './lookup.ts'
 import { type Fault, faults, PolicyError, type PolicyProblem, written } from './problems.ts'
 import { type PolicyDocument, policySchema, RULES_MAX } from './schema.ts'
@@ -33,7 +41,7 @@ export function loadPolicy(sources: readonly PolicySource[]): Policy {
   if (sources.length > FILES_MAX) throw new PolicyError([at1('policy', `more than ${FILES_MAX} files`)])
   const parts = sources.flatMap(source => readPart(source, problems))
   // What one file says is judged against what all say: with one of them unread, every such judgement would be a guess.
-  if (problems.length > 0) throw new PolicyError(problems)
+  if (parts.length < sources.length) throw new PolicyError(problems)
   const policy = compile(parts, problems)
   if (problems.length > 0) throw new PolicyError(inOrder(problems, sources))
   return policy
@@ -51,12 +59,16 @@ export function readPolicy(path: string): Policy {
 export function policySources(path: string): readonly PolicySource[] {
   try {
     if (!statSync(path).isDirectory()) return [{ file: path, text: readFileSync(path, 'utf8') }]
-    const files = readdirSync(path).filter(name => /\.ya?ml$/.test(name) && !/\.test\.ya?ml$/.test(name) && !name.startsWith('.'))
+    const files = readdirSync(path).filter(
+      name => /\.ya?ml$/.test(name) && !/\.test\.ya?ml$/.test(name) && !name.startsWith('.'),
+    )
     if (files.length === 0) throw new PolicyError([at1(path, 'no .yaml file in this folder')])
     return files.sort().map(name => ({ file: join(path, name), text: readFileSync(join(path, name), 'utf8') }))
   } catch (error) {
     if (error instanceof PolicyError) throw error
-    throw new PolicyError([at1(path, `cannot be read: ${error instanceof Error ? error.message : String(error)}`)], { cause: error })
+    throw new PolicyError([at1(path, `cannot be read: ${error instanceof Error ? error.message : String(error)}`)], {
+      cause: error,
+    })
   }
 }
 
@@ -64,7 +76,9 @@ const at1 = (file: string, message: string): PolicyProblem => ({ file, line: 1, 
 
 function inOrder(problems: readonly PolicyProblem[], sources: readonly PolicySource[]): PolicyProblem[] {
   const position = new Map(sources.map(({ file }, index) => [file, index]))
-  return problems.toSorted((a, b) => position.get(a.file)! - position.get(b.file)! || a.line - b.line || a.column - b.column)
+  return problems.toSorted(
+    (a, b) => position.get(a.file)! - position.get(b.file)! || a.line - b.line || a.column - b.column,
+  )
 }
 
 function readPart({ file, text }: PolicySource, problems: PolicyProblem[]): Part[] {
@@ -79,9 +93,43 @@ function readPart({ file, text }: PolicySource, problems: PolicyProblem[]): Part
   const parsed = policySchema.safeParse(yaml.value ?? {})
   if (parsed.success) return [{ file, yaml, document: parsed.data }]
   const found = parsed.error.issues.flatMap(issue => faults(issue, yaml.value))
-  problems.push(...found.map(fault => place(file, yaml, fault)).sort((a, b) => a.line - b.line || a.column - b.column))
-  return []
+  problems.push(...found.map(fault => place(file, yaml, fault)))
+  const rest = policySchema.safeParse(withStandIns(yaml.value, parsed.error.issues))
+  return rest.success ? [{ file, yaml, document: rest.data }] : []
 }
+
+const STAND_INS: Readonly<Record<string, (name: string) => unknown>> = {
+  requests: () => ({ trigger: 'push', forbid: 'stand-in' }),
+  repositories: () => ({ match: '**' }),
+  delegates: () => ({ from: 'a', to: 'b', until: '9999-01-01' }),
+  people: name => name,
+  groups: name => `member-of-${name}`,
+  services: name => ({ owner: `owner-of-${name}` }),
+  classes: () => ({}),
+  defaults: () => ({}),
+}
+
+/**
+ * The document with a harmless entry for each faulty one, only so that the rest can be judged too and everything wrong is
+ * said at once. The policy made of it is never given out.
+ */
+function withStandIns(value: unknown, issues: readonly z.core.$ZodIssue[]): unknown {
+  const document = structuredClone(value)
+  const unknown = issues.flatMap(issue =>
+    issue.code === 'unrecognized_keys' && issue.path.length === 0 ? issue.keys.map(key => [key]) : [],
+  )
+  for (const path of [...unknown, ...issues.map(issue => issue.path)]) {
+    const [section, entry] = path
+    if (section === undefined) continue
+    const table = isTable(document) ? document[String(section)] : undefined
+    const standIn = STAND_INS[String(section)]
+    if (isTable(table) && standIn && entry !== undefined) table[String(entry)] = standIn(String(entry))
+    else if (isTable(document)) delete document[String(section)]
+  }
+  return isTable(document) ? { ...document, version: 1 } : { version: 1 }
+}
+
+const isTable = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
 function place(file: string, yaml: Yaml, { path, key, message }: Fault): PolicyProblem {
   return { file, ...(key ? yaml.atKey(path) : yaml.at(path)), path: written(path), message }
@@ -110,6 +158,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
     files: parts.map(part => part.file),
     mode: document.mode ?? 'enforce',
     rules,
+    byName: new Map(rules.map(rule => [rule.name, rule])),
     lookup: lookup(rules.map(rule => rule.repositories)),
     people,
     delegations: compileDelegations(document, people, complain),
@@ -132,9 +181,15 @@ function compileRules(parts: readonly Part[], names: Names, problems: PolicyProb
       const position = `${parts.length > 1 ? `${basename(file)} ` : ''}rule ${index + 1}`
       const name = said.name ?? position
       const earlier = known.get(name)
-      if (earlier !== undefined) complain({ path: [...at, 'name'], message: `the name "${name}" is taken by ${earlier}; records name the rule that decided` })
+      if (earlier !== undefined)
+        complain({
+          path: [...at, 'name'],
+          message: `the name "${name}" is taken by ${earlier}; records name the rule that decided`,
+        })
       known.set(name, `requests[${index}] in ${file}`)
-      rules.push(compileRule(said, { name, place: `${file} requests[${index}]`, order: rules.length }, at, names, complain))
+      rules.push(
+        compileRule(said, { name, place: `${file}:${yaml.at(at).line}`, order: rules.length }, at, names, complain),
+      )
     }
   }
   return rules
@@ -150,7 +205,8 @@ function merge(parts: readonly Part[], problems: PolicyProblem[]): PolicyDocumen
     const clash = (path: Path, message: string) => problems.push(place(file, yaml, { path, key: true, message }))
     for (const key of SCALARS) {
       if (document[key] === undefined) continue
-      if (merged[key] !== undefined && key !== 'description') clash([key], `said in an earlier file already; it holds for the whole policy`)
+      if (merged[key] !== undefined && key !== 'description')
+        clash([key], `said in an earlier file already; it holds for the whole policy`)
       merged[key] = document[key]
     }
     for (const key of TABLES) {
@@ -176,7 +232,9 @@ function origin(parts: readonly Part[], path: Path): { part: Part; path: Path } 
       index -= length
     }
   }
-  const part = parts.findLast(({ document }) => Object.hasOwn(document[key as (typeof TABLES)[number]] ?? {}, second ?? ''))
+  const part = parts.findLast(({ document }) =>
+    Object.hasOwn(document[key as (typeof TABLES)[number]] ?? {}, second ?? ''),
+  )
   return { part: part ?? parts[0]!, path }
 }
 
@@ -189,5 +247,8 @@ function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
   const entries = Object.entries(value).filter(([, inner]) => inner !== undefined)
-  return `{${entries.sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`).join(',')}}`
+  return `{${entries
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`)
+    .join(',')}}`
 }

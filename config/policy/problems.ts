@@ -15,7 +15,9 @@ export class PolicyError extends Error {
 
   constructor(problems: readonly PolicyProblem[], options?: ErrorOptions) {
     const shown = problems.slice(0, PROBLEMS_SHOWN)
-    const lines = shown.map(({ file, line, column, path, message }) => `${file}:${line}:${column}: ${path ? `${path}: ` : ''}${message}`)
+    const lines = shown.map(
+      ({ file, line, column, path, message }) => `${file}:${line}:${column}: ${path ? `${path}: ` : ''}${message}`,
+    )
     if (problems.length > shown.length) lines.push(`and ${problems.length - shown.length} more`)
     super(lines.join('\n'), options)
     this.name = 'PolicyError'
@@ -90,10 +92,18 @@ function suggestion(key: string, known: readonly string[]): string {
 /** Which branch of a union the writer had in mind: the one that got into the value before it found fault. */
 function meant(branches: readonly (readonly z.core.$ZodIssue[])[]): readonly z.core.$ZodIssue[] | undefined {
   const inside = branches.filter(issues =>
-    issues.every(issue => issue.path.length > 0 || issue.code === 'custom' || issue.code === 'unrecognized_keys' || issue.code === 'invalid_union'),
+    issues.every(
+      issue =>
+        issue.path.length > 0 ||
+        issue.code === 'custom' ||
+        issue.code === 'unrecognized_keys' ||
+        issue.code === 'invalid_union',
+    ),
   )
   if (inside.length === 1) return inside[0]
-  const known = inside.filter(issues => issues.every(issue => issue.code !== 'unrecognized_keys' && issue.code !== 'invalid_union'))
+  const known = inside.filter(issues =>
+    issues.every(issue => issue.code !== 'unrecognized_keys' && issue.code !== 'invalid_union'),
+  )
   // Where the same value is at fault in two branches, they say the same of it.
   return known.length > 0 ? known.toSorted((a, b) => a.length - b.length)[0] : undefined
 }

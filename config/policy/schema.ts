@@ -31,7 +31,9 @@ function text(form: string, check: (written: string) => string | undefined) {
 /** A mapping of just these keys; they are the message when another one is met, for `problems.ts` to suggest from. */
 function object<S extends z.ZodRawShape>(shape: S) {
   const keys = Object.keys(shape).join(', ')
-  return z.strictObject(shape, { error: issue => (issue.code === 'unrecognized_keys' ? keys : `expected a mapping of ${keys}`) })
+  return z.strictObject(shape, {
+    error: issue => (issue.code === 'unrecognized_keys' ? keys : `expected a mapping of ${keys}`),
+  })
 }
 
 const quoted = (written: string) => `"${written.slice(0, 80)}"`
@@ -274,45 +276,41 @@ const className = object({
 })
 
 export const policySchema = object({
-    version: z.literal(1, { error: 'expected version: 1' }),
-    description: sentence.optional(),
-    mode: mode
-      .optional()
-      .meta({ description: 'observe: let everything through and record what would have been refused' }),
-    time_zone: zone.optional().meta({ description: 'the zone of hours that name none; UTC when left out' }),
-    defaults: z
-      .strictObject(shared)
-      .optional()
-      .meta({ description: 'said for every rule that does not say otherwise' }),
-    people: z.record(name, person).optional().meta({ description: 'the identities that belong to one person' }),
-    groups: z
-      .record(name, oneOrMany(name))
-      .optional()
-      .meta({ description: 'groups beside those of the identity provider' }),
-    services: z
-      .record(name, object({ owner: name, identities: oneOrMany(name).optional() }))
-      .optional()
-      .meta({ description: 'service accounts and who answers for them' }),
-    delegates: z
-      .array(object({ from: name, to: name, since: date.optional(), until: date }))
-      .max(LIST_MAX)
-      .optional()
-      .meta({ description: 'who approves in whose place, until when' }),
-    classes: z
-      .record(name, className)
-      .optional()
-      .meta({ description: 'what holds for all repositories of a class, whatever the rules say' }),
-    repositories: z
-      .array(object({ match: oneOrMany(repository), class: name.optional(), mode: mode.optional() }))
-      .max(RULES_MAX)
-      .optional()
-      .meta({
-        description:
-          'which repositories are of which class, and which are only observed; the first entry that matches counts',
-      }),
-    requests: z.array(rule).max(RULES_MAX).optional().meta({ description: 'the rules, tried from the top' }),
-  })
-  .meta({ title: 'Drawbridge policy', description: 'Who may ask for which window, and who approves it.' })
+  version: z.literal(1, { error: 'expected version: 1' }),
+  description: sentence.optional(),
+  mode: mode
+    .optional()
+    .meta({ description: 'observe: let everything through and record what would have been refused' }),
+  time_zone: zone.optional().meta({ description: 'the zone of hours that name none; UTC when left out' }),
+  defaults: z.strictObject(shared).optional().meta({ description: 'said for every rule that does not say otherwise' }),
+  people: z.record(name, person).optional().meta({ description: 'the identities that belong to one person' }),
+  groups: z
+    .record(name, oneOrMany(name))
+    .optional()
+    .meta({ description: 'groups beside those of the identity provider' }),
+  services: z
+    .record(name, object({ owner: name, identities: oneOrMany(name).optional() }))
+    .optional()
+    .meta({ description: 'service accounts and who answers for them' }),
+  delegates: z
+    .array(object({ from: name, to: name, since: date.optional(), until: date }))
+    .max(LIST_MAX)
+    .optional()
+    .meta({ description: 'who approves in whose place, until when' }),
+  classes: z
+    .record(name, className)
+    .optional()
+    .meta({ description: 'what holds for all repositories of a class, whatever the rules say' }),
+  repositories: z
+    .array(object({ match: oneOrMany(repository), class: name.optional(), mode: mode.optional() }))
+    .max(RULES_MAX)
+    .optional()
+    .meta({
+      description:
+        'which repositories are of which class, and which are only observed; the first entry that matches counts',
+    }),
+  requests: z.array(rule).max(RULES_MAX).optional().meta({ description: 'the rules, tried from the top' }),
+}).meta({ title: 'Drawbridge policy', description: 'Who may ask for which window, and who approves it.' })
 
 export type PolicyDocument = z.infer<typeof policySchema>
 export type RuleDocument = z.infer<typeof rule>

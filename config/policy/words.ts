@@ -17,7 +17,7 @@ export const WORDS: Readonly<Record<string, readonly Action[]>> = {
 
 const NAMES: readonly string[] = [...new Set([...Object.keys(WORDS), ...ACTIONS])]
 
-export const TRIGGER_FORM = `what is asked for, such as push, clone, "git push to release/*", or any of ${NAMES.join(', ')}`
+export const TRIGGER_FORM = `push, clone, "git push to release/*", or any of ${NAMES.join(', ')}`
 
 export interface Trigger {
   readonly actions: readonly Action[]
@@ -36,7 +36,7 @@ export function readTrigger(text: string): Trigger | string {
   const actions = word === undefined ? undefined : actionsOf(word)
   if (part === null || actions === undefined) {
     const near = nearMiss(word ?? words.split(/\s/)[0]!, NAMES)
-    return `"${text.slice(0, 80)}" is not ${TRIGGER_FORM}${near ? `; did you mean ${near}?` : ''}`
+    return `"${text.slice(0, 80)}" names no action${near ? `; did you mean ${near}?` : ''}; accepted is ${TRIGGER_FORM}`
   }
   const ref = part[2]
   if (ref === undefined) return { actions }
