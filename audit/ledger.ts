@@ -1,4 +1,4 @@
-import type { ReservedSql, Sql } from 'postgres'
+import type { Sql } from 'postgres'
 import { createAlarm } from './alarm.ts'
 import {
   type Arrival,
@@ -58,10 +58,11 @@ export interface WriterOptions {
   /** The last head known to have been published: the database must still agree with it. */
   readonly lastHead?: Head
   /**
-   * Hold the advisory lock on a connection of its own, so that only one of several writers works. False for PGlite, which has but
-   * one connection; the chain stays right in either case, because each move is refused if another came first.
+   * A client with one connection and no life time, for nothing but the advisory lock that lets only one of several writers work.
+   * Left out with PGlite, which has but one connection; the chain stays right in either case, because a move is refused if another
+   * came first. A reserved connection of the pool would not do: postgres 3.4.9 throws past every `catch` when one breaks.
    */
-  readonly exclusive?: boolean
+  readonly lock?: Sql
   /** Called after each move with the last sequence number, to wake those who follow. */
   readonly appended?: (seq: number) => void
   readonly log: Log
@@ -93,7 +94,8 @@ export function startWriter(options: WriterOptions): Writer {
   const every = options.headEvery ?? { records: 1_000, milliseconds: 10_000 }
   const heads = publication(options.publishers, log)
   const sources = new Map<string, number>()
-  let held: { readonly connection: ReservedSql; readonly pid: number } | undefined
+  /** The server process behind the lock's connection, while it is held. */
+  let lockedBy: number | undefined
   let chain: ChainEnd | undefined
   /** What this writer last knew to be there. */
   let known: { readonly seq: number; readonly hash: string } | undefined = options.lastHead
@@ -145,7 +147,7 @@ export function startWriter(options: WriterOptions): Writer {
   /** True once this is the writer and knows the end of the chain. */
   async function becomeWriter(): Promise<boolean> {
     if (chain) return true
-    if (options.exclusive !== false && !(await takeLock())) return false
+    if (!(await takeLock())) return false
     const end = await loadChain(sql)
     await checkPast(end)
     head ??= await lastStoredHead(sql, options.key)
@@ -156,13 +158,11 @@ export function startWriter(options: WriterOptions): Writer {
   }
 
   async function takeLock(): Promise<boolean> {
-    if (held) return true
-    const connection = await sql.reserve()
-    const [answer] = await connection<{ locked: boolean; pid: number }[]>`
+    if (!options.lock || lockedBy !== undefined) return true
+    const [answer] = await options.lock<{ locked: boolean; pid: number }[]>`
       select pg_try_advisory_lock(${WRITER_LOCK}::bigint) as locked, pg_backend_pid() as pid`
-    if (answer?.locked) held = { connection, pid: answer.pid }
-    else connection.release()
-    return held !== undefined
+    if (answer?.locked) lockedBy = answer.pid
+    return lockedBy !== undefined
   }
 
   /** Before anything is linked to the past, it must still be the one that was published or that this writer wrote. */
@@ -186,19 +186,16 @@ export function startWriter(options: WriterOptions): Writer {
   }
 
   async function releaseLock(): Promise<void> {
-    const connection = held?.connection
-    held = undefined
-    if (!connection) return
-    // The connection goes back to the pool alive, so the lock must be given back by name.
-    await connection`select pg_advisory_unlock_all()`.catch(() => {})
-    connection.release()
+    if (lockedBy === undefined) return
+    lockedBy = undefined
+    await options.lock!`select pg_advisory_unlock_all()`.catch(() => {})
   }
 
   /** The lock lives as long as its connection: a writer that has lost it must not go on beside the next one. */
   async function checkLock(): Promise<void> {
-    if (!held) return
-    const [answer] = await held.connection<{ pid: number }[]>`select pg_backend_pid() as pid`
-    if (answer?.pid !== held.pid) throw new ChainMoved('the connection that held the lock of the ledger writer is gone')
+    if (lockedBy === undefined) return
+    const [answer] = await options.lock!<{ pid: number }[]>`select pg_backend_pid() as pid`
+    if (answer?.pid !== lockedBy) throw new ChainMoved('the connection that held the lock of the ledger writer is gone')
   }
 
   /** Moves one batch; how many records. */

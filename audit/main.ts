@@ -15,8 +15,8 @@ export interface LedgerOptions {
   /** Further places for heads: stdout, a webhook, a Redis stream. */
   readonly publishers?: readonly Publisher[]
   readonly headEvery?: { readonly records: number; readonly milliseconds: number }
-  /** False with PGlite, which has one connection only. */
-  readonly exclusive?: boolean
+  /** A client of one connection for the writer's lock (see `WriterOptions`); left out with PGlite. */
+  readonly lock?: Sql
   /** Tells other processes that the ledger grew, say through Redis. */
   readonly notify?: (seq: number) => void
   readonly log: Log
@@ -50,7 +50,7 @@ export async function startLedger(options: LedgerOptions): Promise<Ledger> {
     publishers: [fileHeads(heads), ...(options.publishers ?? [])],
     ...(lastHead && { lastHead }),
     ...(options.headEvery && { headEvery: options.headEvery }),
-    ...(options.exclusive !== undefined && { exclusive: options.exclusive }),
+    ...(options.lock && { lock: options.lock }),
     appended(seq) {
       tail.wake()
       notify?.(seq)

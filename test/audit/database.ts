@@ -1,0 +1,35 @@
+import { randomBytes } from 'node:crypto'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import postgres, { type Sql } from 'postgres'
+import { migrate } from '../../deploy/migrate.ts'
+import { type Postgres, startPostgres } from '../support/postgres.ts'
+
+/** A cluster with the product's schema in it. */
+export async function startDatabase(): Promise<{ database: Postgres; sql: Sql; stop(): Promise<void> }> {
+  const database = await startPostgres()
+  const sql = connect(database)
+  await migrate(sql, 'deploy/migrations')
+  return {
+    database,
+    sql,
+    async stop() {
+      await sql.end({ timeout: 1 })
+      await database.stop()
+    },
+  }
+}
+
+export const connect = (database: Postgres, max = 10): Sql =>
+  postgres(database.url, { max, connect_timeout: 2, onnotice() {}, backoff: false })
+
+/** Forgets all records, as a new database would. */
+export async function empty(sql: Sql): Promise<void> {
+  await sql`truncate audit.inbox, audit.record, audit.source, audit.open_operation, audit.head`
+  await sql`update audit.chain set seq = 0, hash = decode(repeat('00', 32), 'hex'), recorded = to_timestamp(0), peaks = ''`
+}
+
+export const newBoot = () => randomBytes(6).toString('hex')
+
+export const temporary = () => mkdtemp(join(tmpdir(), 'ledger-'))
