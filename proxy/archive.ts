@@ -11,7 +11,7 @@ import { relay } from './relay.ts'
 const ARGUMENTS_BYTES_MAX = 64 << 10
 
 /** `git archive --remote`: a list of arguments to its flush packet, then the archive on side-band. */
-export async function archive(client: Client, { gate, connect }: FetchOptions): Promise<Served> {
+export async function archive(client: Client, { gate, hostOf }: FetchOptions): Promise<Served> {
   const operation = newId('op')
   const wanted: Wanted = {
     operation,
@@ -34,7 +34,7 @@ export async function archive(client: Client, { gate, connect }: FetchOptions): 
 
   const session = await gate.open(client, wanted)
   if ('kind' in session) return refuse(client, session)
-  const upstream = connect(targetOf(client, operation))
+  const upstream = hostOf(client.repository)(targetOf(client, operation))
   try {
     const answer = await upstream.exchange(Readable.from([reader.raw()], { objectMode: false }), session.signal)
     const how = await relay(answer, client.response, session, { framed: true })

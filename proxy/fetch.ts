@@ -15,23 +15,24 @@ import {
   readCommand,
   readFetchRequest,
 } from './git/uploadpack.ts'
+import type { HostOf } from './hosts.ts'
 import { notice } from './notice.ts'
 import { errPacket, lines, type Refusal } from './refusal.ts'
 import { relay } from './relay.ts'
-import type { Connect, Upstream } from './upstream/upstream.ts'
+import type { Upstream } from './upstream/upstream.ts'
 
 export interface FetchOptions {
   readonly gate: Gate
-  readonly connect: Connect
+  readonly hostOf: HostOf
 }
 
 /**
  * A clone, fetch or ls-remote. Protocol 2 is a row of commands, each checked and recorded for what it is; protocols 0 and
  * 1 are one request, or over SSH one conversation.
  */
-export async function fetch(client: Client, { gate, connect }: FetchOptions): Promise<Served> {
+export async function fetch(client: Client, { gate, hostOf }: FetchOptions): Promise<Served> {
   const operation = newId('op')
-  const upstream = connect(targetOf(client, operation))
+  const upstream = hostOf(client.repository)(targetOf(client, operation))
   try {
     if (client.part !== 'exchange') {
       const listed = await advertise(client, gate, upstream)

@@ -125,9 +125,18 @@ export class Gate {
 
   /** A principal's standing changed: whatever of theirs runs is judged again, at once. */
   onCut(notice: CutNotice): void {
+    if (notice.operation !== undefined) {
+      this.cut(notice.operation, `it was ended by an administrator: ${notice.reason}`)
+      return
+    }
     for (const session of this.#running.keys()) {
       if (session.client.caller.principal === notice.principal) void this.#recheck(session, notice.reason)
     }
+  }
+
+  /** Everything that runs is judged again: something may have been missed. */
+  recheck(): void {
+    for (const session of this.#running.keys()) void this.#recheck(session, '')
   }
 
   /** Cuts one operation by its id; says whether it ran here. */
@@ -233,7 +242,7 @@ export class Gate {
   }
 
   #sweepAll(): void {
-    for (const session of this.#running.keys()) void this.#recheck(session, '')
+    this.recheck()
     if (this.#running.size === 0) {
       this.#heard = performance.now()
       return

@@ -1,38 +1,59 @@
 import { createHash } from 'node:crypto'
+import type { JSONWebKeySet } from 'jose'
 import type { Origin } from '../audit/record.ts'
+import { SESSION_AUDIENCE, SESSION_ISSUER, verifyToken } from '../ca/token.ts'
 import type { Caller } from './client.ts'
 
-/** What a verified session token says. */
-export interface TokenClaims {
-  readonly id: string
-  readonly principal: string
-  /** Milliseconds since the epoch. */
-  readonly expires: number
-}
-
 export interface IdentifyOptions {
-  /** Checks a token's signature, audience and times; says in a sentence why not. */
-  verifyToken(token: string): Promise<TokenClaims | { readonly refused: string }>
+  /** The public keys that session tokens are signed with, as a JSON Web Key Set; undefined when there are none yet. */
+  tokenKeys(): Promise<string | undefined>
+  /** Milliseconds since the epoch. */
   now(): number
 }
 
 const REMEMBERED_MAX = 10_000
-const TOKEN_CHARACTERS_MAX = 4096
+/** A key set is asked for again after this, and at once, though no more often than the second, for an unknown key. */
+const KEYS_MILLISECONDS = 60_000
+const KEYS_AGAIN_MILLISECONDS = 1_000
+
+interface Remembered {
+  readonly id: string
+  readonly principal: string
+  readonly expires: number
+}
 
 /**
  * Recognises people by their session tokens. A verified token is remembered by its hash, so that a clone's many requests
  * cost one signature check; whether it was revoked since is asked of Redis with every use, together with the grants.
  */
-export function identifier({ verifyToken, now }: IdentifyOptions) {
-  const remembered = new Map<string, TokenClaims>()
+export function identifier({ tokenKeys, now }: IdentifyOptions) {
+  const remembered = new Map<string, Remembered>()
+  let keys: JSONWebKeySet = { keys: [] }
+  let fetched = Number.NEGATIVE_INFINITY
+
+  const freshKeys = async (age: number): Promise<JSONWebKeySet> => {
+    if (performance.now() - fetched < age) return keys
+    const text = await tokenKeys()
+    fetched = performance.now()
+    keys = text === undefined ? { keys: [] } : (JSON.parse(text) as JSONWebKeySet)
+    return keys
+  }
+
+  const verify = async (token: string): Promise<Remembered | { readonly refused: string }> => {
+    const options = { audience: SESSION_AUDIENCE, issuer: SESSION_ISSUER, now: now() }
+    let result = await verifyToken(token, { ...options, keys: await freshKeys(KEYS_MILLISECONDS) })
+    if (!result.ok && result.code === 'unknown-key') {
+      result = await verifyToken(token, { ...options, keys: await freshKeys(KEYS_AGAIN_MILLISECONDS) })
+    }
+    return result.ok ? result.claims : { refused: `${result.code}: ${result.reason}` }
+  }
 
   return async (token: string, origin: Origin): Promise<Caller | { readonly refused: string }> => {
-    if (token.length > TOKEN_CHARACTERS_MAX) return { refused: 'too long to be a token' }
     const hash = createHash('sha256').update(token).digest('base64')
     let claims = remembered.get(hash)
     if (!claims || claims.expires <= now()) {
       remembered.delete(hash)
-      const verified = await verifyToken(token)
+      const verified = await verify(token)
       if ('refused' in verified) return verified
       claims = verified
       // The oldest goes first: a Map keeps the order of insertion.

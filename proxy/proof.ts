@@ -1,16 +1,17 @@
 import type { LiveGrant } from '../grant/grant.ts'
 import { permits } from '../grant/pattern.ts'
+import { targetOf } from './advertise.ts'
 import { Ancestry, Unproved } from './ancestry.ts'
 import type { Client } from './client.ts'
 import type { Commands, RefUpdate } from './git/refupdate.ts'
+import type { HostOf } from './hosts.ts'
 import { Inquiry } from './inquiry.ts'
 import { actionOf } from './judge.ts'
 import { type Refusal, refusal } from './refusal.ts'
 import type { Session } from './session.ts'
-import type { Connect } from './upstream/upstream.ts'
 
 export interface ProofOptions {
-  readonly connect: Connect
+  readonly hostOf: HostOf
   /** Where throwaway repositories may be made. */
   readonly state: string
   /** The largest pack read to tell a force push. */
@@ -35,9 +36,7 @@ export class Proof {
     this.#session = session
     this.#commands = commands
     this.#forward = onlyForward(commands.updates, session.grants)
-    const path = client.repository.slice(client.repository.indexOf('/') + 1)
-    const { principal } = client.caller
-    this.#inquiry = Inquiry.open(options.connect, { path, principal, operation: session.operation }, session.signal)
+    this.#inquiry = Inquiry.open(options.hostOf(client.repository), targetOf(client, session.operation), session.signal)
     this.#symbolic = this.#inquiry.then(inquiry => inquiry.symbolic(commands.updates.map(update => update.ref)))
     this.#ancestry =
       this.#forward.length > 0 && commands.hasPack

@@ -35,7 +35,7 @@ const DRAIN_TIME_MAX = 10 * 60_000
  */
 export async function push(client: Client, options: PushOptions): Promise<Served> {
   const operation = newId('op')
-  const upstream = options.connect(targetOf(client, operation))
+  const upstream = options.hostOf(client.repository)(targetOf(client, operation))
   try {
     if (client.part !== 'exchange') {
       const listed = await advertise(client, options.gate, upstream)

@@ -35,6 +35,7 @@ export class Session {
   readonly #onEnd: (session: Session) => void
   #cut: Refusal | undefined
   #ended: Promise<void> | undefined
+  #outcome: Outcome | undefined
 
   constructor(options: {
     client: Client
@@ -65,6 +66,11 @@ export class Session {
     return this.#cut
   }
 
+  /** How it ended, once it has. */
+  get outcome(): Outcome | undefined {
+    return this.#outcome
+  }
+
   readonly #onGone = () => this.#abort.abort(this.client.gone.reason)
 
   /** Ends the operation for a reason the person is told. */
@@ -84,6 +90,7 @@ export class Session {
   }
 
   async #finish(outcome: Outcome): Promise<void> {
+    this.#outcome = outcome
     this.client.gone.removeEventListener('abort', this.#onGone)
     const { operation, principal, repository, service, action } = this.start
     try {

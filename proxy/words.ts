@@ -1,0 +1,39 @@
+import { ACTIONS } from '../grant/grant.ts'
+import type { Store } from '../grant/store.ts'
+import { printable } from './git/pktline.ts'
+import type { OwnCommand } from './ssh/session.ts'
+
+/** What people may ask over stock ssh besides git: `ssh git@gate whoami`. */
+export function words({ store }: { readonly store: Pick<Store, 'ask' | 'standing'> }): Record<string, OwnCommand> {
+  return {
+    whoami: async (_args, { caller, stdout }) => {
+      const { identity } = caller
+      const by =
+        identity.kind === 'certificate'
+          ? `certificate ${identity.serial} (${identity.keyId})`
+          : identity.kind === 'key'
+            ? `key ${identity.fingerprint}`
+            : `token ${identity.id}`
+      stdout.write(`${printable(caller.principal, 200)}, by ${printable(by, 300)}\n`)
+      return 0
+    },
+    status: async (_args, { caller, stdout }) => {
+      const { now, locked, grants } = await store.standing(caller.principal)
+      if (locked !== undefined) {
+        stdout.write(`locked: ${printable(locked, 300)}\n`)
+        return 1
+      }
+      const open = grants.filter(grant => grant.state === 'live' || grant.state === 'scheduled')
+      if (open.length === 0) stdout.write('no window is open for you\n')
+      for (const { id, repository, actions, refs, ends, state, starts } of open) {
+        const what = ACTIONS.filter(action => actions.includes(action)).join(',')
+        const where = refs.length > 0 ? ` ${refs.join(',')}` : ''
+        const until = new Date(state === 'scheduled' ? starts : ends).toISOString()
+        const left = Math.max(0, Math.round((ends - now) / 60_000))
+        const when = state === 'scheduled' ? `opens ${until}` : `until ${until} (${left} min)`
+        stdout.write(`${id}  ${printable(`${repository}  ${what}${where}`, 500)}  ${when}\n`)
+      }
+      return 0
+    },
+  }
+}
