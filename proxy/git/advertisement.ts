@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream'
+import { PassThrough, pipeline, type Readable } from 'node:stream'
 import {
   type Capability,
   capabilityValue,
@@ -129,7 +129,12 @@ export function rewriteAdvertisement(
   edit: (capabilities: readonly Capability[], head: Advertisement) => readonly Capability[],
   watch: PacketCounterOptions = {},
 ): Readable {
-  return Readable.from(rewritten(source, edit, watch), { objectMode: false })
+  const advertisement = new PassThrough()
+  // The outcome is the stream's own: it ends, or it is destroyed with the error.
+  pipeline(rewritten(source, edit, watch), advertisement, () => {})
+  // A generator that waits for its input cannot be told to stop: the input is.
+  advertisement.once('close', () => advertisement.readableEnded || source.destroy())
+  return advertisement
 }
 
 async function* rewritten(
@@ -137,23 +142,17 @@ async function* rewritten(
   edit: (capabilities: readonly Capability[], head: Advertisement) => readonly Capability[],
   watch: PacketCounterOptions,
 ): AsyncGenerator<Buffer> {
-  let done = false
-  try {
-    const head = await readAdvertisement(source)
-    yield head.encode(edit(head.capabilities, head))
-    if (head.ended) {
-      // Whatever a host says behind its flush packet is no part of the advertisement.
-      source.resume()
-    } else {
-      const whole = wholePackets(watch)
-      source.once('error', error => whole.destroy(error))
-      source.once('close', () => source.readableEnded || whole.destroy(source.errored ?? notGit()))
-      yield* source.pipe(whole) as AsyncIterable<Buffer>
-    }
-    done = true
-  } finally {
-    if (!done) source.destroy()
+  const head = await readAdvertisement(source)
+  yield head.encode(edit(head.capabilities, head))
+  if (head.ended) {
+    // Whatever a host says behind its flush packet is no part of the advertisement.
+    source.resume()
+    return
   }
+  const whole = wholePackets(watch)
+  source.once('error', error => whole.destroy(error))
+  source.once('close', () => source.readableEnded || whole.destroy(source.errored ?? notGit()))
+  yield* source.pipe(whole) as AsyncIterable<Buffer>
 }
 
 export interface RefCollector extends PacketCounterOptions {
