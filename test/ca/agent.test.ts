@@ -1,0 +1,114 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
+import { parseCertificateLine } from '../../ca/certificate.ts'
+import { checkCertificate } from '../../ca/check.ts'
+import { fingerprint, publicKeyLine } from '../../ca/key.ts'
+import { signCertificate } from '../../ca/sign.ts'
+import { signatureAlgorithm, verifySignature } from '../../ca/signature.ts'
+import { addIdentity, agentSigner, listIdentities, removeIdentity } from '../../ca/signer/agent.ts'
+import { temporaryFolder } from '../support/program.ts'
+import { allKeys, keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
+
+let agent: ChildProcess
+let socket: string
+
+beforeEach(async () => {
+  socket = join(temporaryFolder('agent'), 's')
+  agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
+  while (!existsSync(socket)) await sleep(10)
+})
+afterEach(async () => {
+  const ended = once(agent, 'exit')
+  agent.kill()
+  await ended
+})
+
+const data = Buffer.from('what an authority signs')
+const sshAdd = (...args: string[]) => run('ssh-add', args, { env: { ...process.env, SSH_AUTH_SOCK: socket } })
+
+test.each(allKeys)(
+  'an authority whose $name key is in a real ssh-agent issues certificates',
+  async ({ name, privateKey, blob }) => {
+    await addIdentity(socket, privateKey, { comment: name })
+    expect((await sshAdd('-l')).stdout).toContain(fingerprint(blob))
+    expect(await listIdentities(socket)).toEqual([{ blob, comment: name }])
+    const signer = await agentSigner(socket, blob)
+    const signature = await signer.sign(data)
+    expect(verifySignature(blob, data, signature)).toBe(true)
+    if (name === 'rsa') expect(signatureAlgorithm(signature)).toBe('rsa-sha2-512')
+    const content = await userCertificate(keys.p256, keys.p384)
+    const certificate = await signCertificate(signer, content)
+    expect(
+      checkCertificate(certificate, {
+        type: 'user',
+        principal: 'ada',
+        now: NOON,
+        isAuthority: key => key.equals(blob),
+        isRevoked: () => false,
+      }),
+    ).toEqual({ ok: true })
+  },
+)
+
+test.each(allKeys)(
+  'a fresh $name key and its certificate go into the agent, and ssh-add shows the very certificate',
+  async subject => {
+    const certificate = await userCertificate(keys.ed25519, subject)
+    await addIdentity(socket, subject.privateKey, { comment: 'login', certificate, lifetimeSeconds: 60 })
+    const { stdout } = await sshAdd('-L')
+    expect(parseCertificateLine(stdout.trim())).toEqual(certificate)
+    await removeIdentity(socket, certificate.blob)
+    expect(await listIdentities(socket)).toEqual([])
+  },
+)
+
+test('a key with a lifetime is gone when it is over', async () => {
+  await addIdentity(socket, keys.p256.privateKey, { comment: 'short', lifetimeSeconds: 1 })
+  expect(await listIdentities(socket)).toHaveLength(1)
+  await expect.poll(() => listIdentities(socket), { timeout: 10_000 }).toEqual([])
+})
+
+test('a key ssh-add loaded signs as well; a locked agent, a missing key and a missing agent say what is wrong', async () => {
+  const file = join(temporaryDirectory(), 'key')
+  await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file])
+  await sshAdd('-q', file)
+  const [identity] = await listIdentities(socket)
+  expect(publicKeyLine(identity!.blob, identity!.comment)).toBe(readFileSync(`${file}.pub`, 'utf8').trim())
+  const signer = await agentSigner(socket, identity!.blob)
+  await sshAdd('-d', file)
+  await expect(signer.sign(data)).rejects.toThrow(/would not sign/)
+  await expect(agentSigner(socket, keys.rsa.blob)).rejects.toThrow(/does not hold SHA256:.*ssh-add/)
+  await expect(listIdentities(`${socket}.none`)).rejects.toThrow(/no ssh-agent at/)
+})
+
+/** Stands in for an agent that misbehaves. */
+async function falseAgent(answer: Buffer, size = answer.length): Promise<string> {
+  const path = join(temporaryDirectory(), 'agent')
+  const server = createServer(connection => {
+    connection.on('error', () => {})
+    connection.once('data', async () => {
+      for (let at = 0; at < answer.length; at += size) {
+        connection.write(answer.subarray(at, at + size))
+        await sleep(1)
+      }
+      connection.end()
+    })
+  })
+  await once(server.listen(path), 'listening')
+  onTestFinished(() => void server.close())
+  return path
+}
+
+test('an answer is read at any split, and one that is cut, endless or of another kind is an error', async () => {
+  const list = Buffer.from('0000000f 0c 00000001 00000001 61 00000001 62'.replaceAll(' ', ''), 'hex')
+  expect(await listIdentities(await falseAgent(list, 1))).toEqual([{ blob: Buffer.from('a'), comment: 'b' }])
+  await expect(listIdentities(await falseAgent(list.subarray(0, 9)))).rejects.toThrow(/hung up/)
+  await expect(listIdentities(await falseAgent(Buffer.from('ffffffff0c', 'hex')))).rejects.toThrow(/an answer of/)
+  await expect(listIdentities(await falseAgent(Buffer.from('000000010e', 'hex')))).rejects.toThrow(/answer 14/)
+  await expect(listIdentities(await falseAgent(Buffer.from('000000050cffffffff', 'hex')))).rejects.toThrow(/at most/)
+})
