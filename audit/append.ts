@@ -1,4 +1,4 @@
-import type { Sql, TransactionSql } from 'postgres'
+import type { Sql } from 'postgres'
 import { facets } from './facets.ts'
 import { type Head, type HeadKey, signHead, verifyHead } from './head.ts'
 import { GrowingTree, peaksFrom } from './merkle.ts'
@@ -6,6 +6,7 @@ import type { Record } from './record.ts'
 
 // The statements of the ledger writer.
 
+const DIVISION_BY_ZERO = '22012'
 /** Moved in one commit. */
 const MOVE_RECORDS_MAX = 4_000
 const MOVE_BYTES_MAX = 32 << 20
@@ -110,68 +111,71 @@ export async function inChain(sql: Sql, arrivals: readonly Arrival[]) {
 }
 
 /**
- * Moves records from the inbox into the chain, in one commit.
+ * Moves records from the inbox into the chain: one statement, so all of it or nothing. (`sql.begin` would read better, but with
+ * postgres 3.4.9 a connection that breaks inside it takes the process along.)
  * @throws ChainMoved when the chain does not end at `from` any more, or the inbox lost one of the records
  */
-export async function commitMove(sql: Sql, move: Move): Promise<void> {
-  await sql.begin(async transaction => {
-    await transaction`select set_config('synchronous_commit', 'on', true)`
-    await extendChain(transaction, move.from, move.to)
-    await moveRows(transaction, move.placed, move.to.recorded)
-    if (move.own.length > 0) await insertOwn(transaction, move.own, move.to.recorded)
-    if (move.dropped.length > 0) {
-      await transaction`delete from audit.inbox where arrival = any(${[...move.dropped]}::bigint[])`
-    }
-    if (move.advanced.length > 0) await advanceSources(transaction, move.advanced)
-  })
-}
-
-async function extendChain(transaction: TransactionSql, from: ChainEnd, to: ChainEnd): Promise<void> {
-  const { count } = await transaction`
-    update audit.chain
-    set seq = ${to.seq}, hash = ${to.hash}, recorded = ${new Date(to.recorded)}, peaks = ${Buffer.concat(to.tree.peaks().roots)}
-    where seq = ${from.seq} and hash = ${from.hash}`
-  if (count !== 1) throw new ChainMoved(`the chain does not end at record ${from.seq} any more`)
-}
-
-async function moveRows(transaction: TransactionSql, placed: readonly Placed[], recorded: number): Promise<void> {
-  // Hashes travel as one string: arrays of bytea are slow to quote.
+export async function commitMove(sql: Sql, { from, to, placed, own, dropped, advanced }: Move): Promise<void> {
+  const recorded = new Date(to.recorded)
+  // Hashes travel as one string each: arrays of bytea are slow to quote.
   const hashes = Buffer.concat(placed.map(({ hash }) => hash))
-  const { count } = await transaction`
-    with placed as materialized (
-      select arrival, ${placed[0]?.seq ?? 0}::bigint + shift as seq,
-        substring(${hashes}::bytea from (32 * (ordinality - 1) + 1)::int for 32) as hash
-      from unnest(${placed.map(({ arrival }) => arrival)}::bigint[], ${placed.map(({ seq }) => seq - placed[0]!.seq)}::int[])
-        with ordinality as given (arrival, shift, ordinality)
-    ),
-    moved as (
-      delete from audit.inbox using placed where inbox.arrival = placed.arrival
-      returning placed.seq, placed.hash, inbox.*
+  const ownHashes = Buffer.concat(own.map(({ hash }) => hash))
+  try {
+    await sql`
+      with extended as (
+        update audit.chain
+        set seq = ${to.seq}, hash = ${to.hash}, recorded = ${recorded}, peaks = ${Buffer.concat(to.tree.peaks().roots)}
+        where seq = ${from.seq} and hash = ${from.hash}
+        returning seq
+      ),
+      placed as materialized (
+        select arrival, seq, substring(${hashes}::bytea from (32 * (place - 1) + 1)::int for 32) as hash
+        from unnest(${placed.map(({ arrival }) => arrival)}::bigint[], ${placed.map(({ seq }) => String(seq))}::bigint[])
+          with ordinality as given (arrival, seq, place)
+      ),
+      moved as (
+        delete from audit.inbox using placed where inbox.arrival = placed.arrival
+        returning placed.seq, placed.hash, inbox.*
+      ),
+      inserted as (
+        insert into audit.record
+          (seq, recorded, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash)
+        select
+          seq, ${recorded}, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash
+        from moved order by seq
+        returning seq
+      ),
+      added as (
+        insert into audit.record (seq, recorded, proxy, boot, n, at, kind, actor, body, hash)
+        select seq, ${recorded}, proxy, boot, n, at, kind, actor, body,
+          substring(${ownHashes}::bytea from (32 * (place - 1) + 1)::int for 32)
+        from unnest(
+          ${own.map(({ seq }) => String(seq))}::bigint[], ${own.map(({ proxy }) => proxy)}::text[], ${own.map(({ boot }) => boot)}::text[],
+          ${own.map(({ n }) => String(n))}::bigint[], ${own.map(({ at }) => new Date(at).toISOString())}::timestamptz[],
+          ${own.map(({ record }) => record.kind)}::text[], ${own.map(({ record }) => facets(record).actor)}::text[],
+          ${own.map(({ body }) => body)}::text[]
+        ) with ordinality as given (seq, proxy, boot, n, at, kind, actor, body, place)
+      ),
+      dropped as (
+        delete from audit.inbox where arrival = any(${[...dropped]}::bigint[])
+      ),
+      advanced as (
+        insert into audit.source (proxy, boot, last)
+        select * from unnest(
+          ${advanced.map(({ proxy }) => proxy)}::text[], ${advanced.map(({ boot }) => boot)}::text[],
+          ${advanced.map(({ last }) => String(last))}::bigint[])
+        on conflict (proxy, boot) do update set last = greatest(source.last, excluded.last)
+      )
+      -- A division by zero is the one way for a statement to undo itself.
+      select
+        set_config('synchronous_commit', 'on', true),
+        1 / ((select count(*) from extended) = 1 and (select count(*) from inserted) = ${placed.length})::int as whole`
+  } catch (cause) {
+    if (Reflect.get(cause as object, 'code') !== DIVISION_BY_ZERO) throw cause
+    throw new ChainMoved(
+      `the chain does not end at record ${from.seq} any more, or records left the inbox without the ledger`,
     )
-    insert into audit.record
-      (seq, recorded, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash)
-    select
-      seq, ${new Date(recorded)}, proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body, hash
-    from moved order by seq`
-  if (count !== placed.length) throw new ChainMoved('records left the inbox without the ledger')
-}
-
-async function insertOwn(transaction: TransactionSql, own: readonly OwnRecord[], recorded: number): Promise<void> {
-  for (const { seq, hash, proxy, boot, n, at, body, record } of own) {
-    const { kind, actor } = facets(record)
-    await transaction`
-      insert into audit.record (seq, recorded, proxy, boot, n, at, kind, actor, body, hash)
-      values (${seq}, ${new Date(recorded)}, ${proxy}, ${boot}, ${n}, ${new Date(at)}, ${kind}, ${actor}, ${body}, ${hash})`
   }
-}
-
-async function advanceSources(transaction: TransactionSql, advanced: Move['advanced']): Promise<void> {
-  await transaction`
-    insert into audit.source (proxy, boot, last)
-    select * from unnest(
-      ${advanced.map(({ proxy }) => proxy)}::text[], ${advanced.map(({ boot }) => boot)}::text[],
-      ${advanced.map(({ last }) => String(last))}::bigint[])
-    on conflict (proxy, boot) do update set last = greatest(source.last, excluded.last)`
 }
 
 /** Keeps a copy of a head beside the records, for the console and the API. */

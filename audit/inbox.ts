@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres'
+import type { Sql, TransactionSql } from 'postgres'
 import { canonical } from './canonical.ts'
 import { facets } from './facets.ts'
 import type { Record } from './record.ts'
@@ -34,7 +34,7 @@ type Effect = 'open' | 'close' | 'none'
  * The same commit keeps `open_operation`: a start opens, an end closes. An end that finds nothing open is written as
  * `ledger.duplicate`, which is what makes "exactly one end" true whoever races with whom.
  */
-export async function insertRecords(sql: Sql, records: readonly Numbered[]): Promise<void> {
+export async function insertRecords(sql: Sql | TransactionSql, records: readonly Numbered[]): Promise<void> {
   const rows = withEffects(records)
   const all = rows.map(row => facets(row.record))
   const column = <T>(of: (row: Row) => T): T[] => rows.map(of)
