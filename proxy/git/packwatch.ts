@@ -17,7 +17,7 @@ const PACKFILE = 'packfile'
 /** Band, header; enough for `packfile` with a band in front of it (sideband-all) as well. */
 const HEAD_BYTES = PACK_HEADER_BYTES + 4
 
-/** A watch for one answer. `before` and `head` of a pack are told apart by state, not by what the bytes look like. */
+/** A watch for one answer. A line that says `PACK` or `packfile-uris` starts nothing: only the place in the answer counts. */
 export function watchPack(protocol: 0 | 1 | 2): PackWatch {
   let started = false
   let header: PackHeader | undefined
