@@ -1,0 +1,140 @@
+import type { Approver, Plan, Slot } from '../config/policy/approvers.ts'
+
+/**
+ * Votes against a plan. Pure. Persons are compared and never principals: whoever has two accounts, a bot or a token more
+ * is still one person, and a person fills one slot.
+ */
+
+/** Whoever votes, as they were at that moment. */
+export interface Voter {
+  readonly principal: string
+  readonly kind: 'person' | 'ci' | 'service'
+  /** From `personOf`. */
+  readonly person: string
+  readonly groups: readonly string[]
+  /** Schedules on which this person is on call now. */
+  readonly onCall: readonly string[]
+  /** In whose place they may vote now, see `standsInFor`. */
+  readonly standsInFor: readonly Authority[]
+}
+
+/** What a person may approve by. */
+export interface Authority {
+  readonly person: string
+  readonly groups: readonly string[]
+  readonly onCall: readonly string[]
+}
+
+export interface Vote {
+  readonly voter: Voter
+  readonly says: 'approve' | 'deny'
+  /** Of exactly what the voter was shown. */
+  readonly digest: string
+  readonly at: number
+  readonly comment?: string
+}
+
+/** What votes are held against. */
+export interface Ballot {
+  readonly plan: Plan
+  /** After silence these may fill any slot as well. */
+  readonly escalatedTo?: readonly Approver[]
+  /** Persons who can never approve: who asked, who gets the window, who started the job. */
+  readonly involved: readonly string[]
+}
+
+export interface Tally {
+  readonly satisfied: boolean
+  /** Different people counted so far, and needed in all. */
+  readonly counted: number
+  readonly needed: number
+  /** The open slots of the first step that is not filled: who is to be asked now. */
+  readonly waitingFor: readonly Slot[]
+}
+
+/** Why this voter has no vote here; undefined when they have. */
+export function whyNoVote(ballot: Ballot, voter: Voter): string | undefined {
+  if (voter.kind !== 'person') return 'only people approve; this is the credential of a machine'
+  if (ballot.involved.includes(voter.person))
+    return 'nobody approves or denies what they asked for themselves; to take it back: withdraw'
+  const authorities = authoritiesOf(voter, ballot.involved)
+  const approvers = slotsOf(ballot).flat(2)
+  return approvers.some(approver => authorities.some(authority => fills(authority, approver)))
+    ? undefined
+    : 'not among those who are asked'
+}
+
+/** How far these votes fill the plan. Votes of people who have none are passed over, whoever let them in. */
+export function tally(ballot: Ballot, votes: readonly Vote[]): Tally {
+  const steps = slotsOf(ballot)
+  const voters = approving(ballot, votes)
+  const match = matching(steps.flat(), voters)
+  const needed = steps.flat().length
+  let before = 0
+  let waitingFor: readonly Slot[] = []
+  for (const step of steps) {
+    const reached = matching(steps.flat().slice(0, before + step.length), voters)
+    if (reached.size < before + step.length) {
+      waitingFor = step.filter((_, index) => !reached.has(before + index))
+      break
+    }
+    before += step.length
+  }
+  return { satisfied: needed > 0 && match.size === needed, counted: match.size, needed, waitingFor }
+}
+
+/** The slots of each step, with those who joined by escalation. */
+function slotsOf({ plan, escalatedTo = [] }: Ballot): readonly (readonly Slot[])[] {
+  return plan.steps.map(({ slots }) => slots.map(slot => [...slot, ...escalatedTo]))
+}
+
+/** Nobody's place can be taken for what they asked for themselves. */
+function authoritiesOf(voter: Voter, involved: readonly string[]): readonly Authority[] {
+  return [voter, ...voter.standsInFor.filter(({ person }) => !involved.includes(person))]
+}
+
+/** One entry for each person who approves: by what they may. */
+function approving(ballot: Ballot, votes: readonly Vote[]): readonly (readonly Authority[])[] {
+  const people = new Map<string, Voter>()
+  for (const { voter, says } of votes) {
+    if (says === 'approve' && !people.has(voter.person) && whyNoVote(ballot, voter) === undefined)
+      people.set(voter.person, voter)
+  }
+  // A right that is lent counts once: not for the lender and the delegate, nor for two delegates of one lender.
+  const used = new Set(people.keys())
+  return [...people.values()].map(voter => {
+    const lent = authoritiesOf(voter, ballot.involved).filter(
+      ({ person }) => person === voter.person || !used.has(person),
+    )
+    for (const { person } of lent) used.add(person)
+    return lent
+  })
+}
+
+function fills(authority: Authority, approver: Approver): boolean {
+  if (approver.kind === 'person') return approver.name === authority.person
+  return (approver.kind === 'group' ? authority.groups : authority.onCall).includes(approver.name)
+}
+
+/**
+ * The most slots that can be filled by a different person each; slot → voter. First come, first served would let the one
+ * person who is in both groups be spent on the slot that somebody else could have filled. (Kuhn's augmenting paths.)
+ */
+function matching(slots: readonly Slot[], voters: readonly (readonly Authority[])[]): ReadonlyMap<number, number> {
+  const voterOf = new Map<number, number>()
+  const seat = (voter: number, tried: Set<number>): boolean => {
+    for (const [index, slot] of slots.entries()) {
+      if (tried.has(index) || !slot.some(approver => voters[voter]!.some(authority => fills(authority, approver))))
+        continue
+      tried.add(index)
+      const sitting = voterOf.get(index)
+      if (sitting === undefined || seat(sitting, tried)) {
+        voterOf.set(index, voter)
+        return true
+      }
+    }
+    return false
+  }
+  for (const voter of voters.keys()) seat(voter, new Set())
+  return voterOf
+}
