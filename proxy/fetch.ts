@@ -69,7 +69,6 @@ async function commands(client: Client, gate: Gate, upstream: Upstream, first: s
       bytes: command.raw.length,
       // Every answer of protocol 2 that carries a pack carries it on side-band.
       sideband: asked && 'side-band-64k',
-      quiet: command.raw.includes('no-progress'),
     })
     if (served.status !== 0 || client.part === 'exchange') return served
   }
@@ -109,7 +108,6 @@ async function negotiate(client: Client, gate: Gate, upstream: Upstream, operati
     body,
     bytes: raw.length,
     sideband: sidebandOf(capabilities),
-    quiet: capabilities.has('no-progress'),
   })
 }
 
@@ -126,8 +124,6 @@ interface Exchange {
   /** How much the client said. */
   readonly bytes: number
   readonly sideband: Sideband
-  /** The client wants to hear nothing but errors. */
-  readonly quiet: boolean
 }
 
 async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exchange): Promise<Served> {
@@ -154,8 +150,7 @@ async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exc
           return !refused
         })
       },
-      insert: () =>
-        pack?.started && sideband && !exchange.quiet ? remoteText(notice(session), 2, sideband) : undefined,
+      insert: () => (pack?.started && sideband ? remoteText(notice(session), 2, sideband) : undefined),
     })
     if (spent) {
       client.response.write(errPacket(spent))

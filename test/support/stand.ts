@@ -1,0 +1,205 @@
+import { readFileSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis as Client } from 'ioredis'
+import { type Logger, pino } from 'pino'
+import postgres, { type Sql } from 'postgres'
+import { newId } from '../../audit/id.ts'
+import type { Record } from '../../audit/record.ts'
+import { issueToken, loadOrCreateTokenKey, publicKeySet, SESSION_AUDIENCE, SESSION_ISSUER } from '../../ca/token.ts'
+import type { Settings, UpstreamSettings } from '../../config/settings.ts'
+import { migrate } from '../../deploy/migrate.ts'
+import { ACTIONS, type Grant } from '../../grant/grant.ts'
+import { createStore, type Store } from '../../grant/store.ts'
+import { main, type Role } from '../../proxy/main.ts'
+import { type Key, makeKey } from './keys.ts'
+import { type Nginx, startNginx } from './nginx.ts'
+import { type Postgres, startPostgres } from './postgres.ts'
+import { temporaryFolder } from './program.ts'
+import { type Redis, startRedis } from './redis.ts'
+import { type Sshd, sshCommand, startSshd } from './sshd.ts'
+
+/** A whole gate for a story: real Redis, Postgres, hosts of all three kinds over one folder of repositories, and proxies. */
+export interface Stand {
+  readonly redis: Redis
+  readonly postgres: Postgres
+  readonly store: Store
+  readonly sql: Sql
+  /** Put repositories here: `<folder>/acme/app.git` is `web/acme/app`, `ssh1/acme/app` and `local/acme/app`. */
+  readonly folder: string
+  readonly nginx: Nginx
+  readonly sshd: Sshd
+  /** alice's registered SSH key. */
+  readonly key: Key
+  readonly proxies: readonly Proxy[]
+  startProxy(change?: Partial<Settings>): Promise<Proxy>
+  /** Opens a window for alice, or whoever is named; ten minutes unless said otherwise. */
+  grant(grant: Partial<Grant> & { repository: string }): Promise<Grant>
+  revoke(grant: Grant, reason?: string): Promise<void>
+  token(principal: string): Promise<string>
+  /** Every record so far, in the order they were written by each proxy. */
+  records(): Promise<Record[]>
+  /** What git needs to reach `repository` through a proxy as alice. */
+  remote(
+    transport: 'http' | 'ssh',
+    repository: string,
+    proxy?: Proxy,
+  ): Promise<{ url: string; env: { [name: string]: string } }>
+  close(): Promise<void>
+}
+
+export interface Proxy extends Role {
+  readonly settings: Settings
+}
+
+export const UPSTREAM_SECRET = 'upstream-secret-9b1c'
+
+export const quiet: Logger = pino({ level: process.env.STAND_LOG ?? 'silent' })
+
+export async function startStand(
+  options: { readonly proxies?: number; readonly change?: Partial<Settings> } = {},
+): Promise<Stand> {
+  const folder = temporaryFolder('repositories')
+  const state = temporaryFolder('state')
+  const upstreamKey = await makeKey('upstream')
+  const hostKey = await makeKey('gate-host')
+  const key = await makeKey('alice')
+  const basic = { username: 'bot', password: UPSTREAM_SECRET }
+  const [redis, pg, nginx, sshd] = await Promise.all([
+    startRedis(),
+    startPostgres(),
+    startNginx({ folder, basic }),
+    startSshd({ folder, authorizedKeys: [upstreamKey.publicKey], config: ['AcceptEnv GIT_PROTOCOL'] }),
+  ])
+  const sql = postgres(pg.url, { max: 2, onnotice: () => {} })
+  await migrate(sql, new URL('../../deploy/migrations', import.meta.url).pathname)
+  const client = new Client(redis.url, { maxRetriesPerRequest: 0, enableOfflineQueue: true })
+  client.on('error', () => {})
+  const store = createStore({ redis: client })
+  await store.confirm(await store.doubt())
+  const tokenKey = await loadOrCreateTokenKey(join(state, 'token'))
+  await store.putTokenKeys(JSON.stringify(publicKeySet(tokenKey)))
+  await store.putKey({ fingerprint: key.fingerprint, principal: 'alice', expires: Date.now() + 3_600_000 })
+
+  const common = { connectTimeout: 5_000, idleTimeout: 60_000, connections: 16, hostKeys: [] as string[] }
+  const upstreams = new Map<string, UpstreamSettings>([
+    ['web', { ...common, name: 'web', url: new URL(nginx.url), credential: { type: 'basic', ...basic } }],
+    [
+      'ssh1',
+      {
+        ...common,
+        name: 'ssh1',
+        url: new URL(`${sshd.url}${folder}/`),
+        credential: { type: 'ssh-key', username: sshd.user, privateKey: readFileSync(upstreamKey.path, 'utf8') },
+        hostKeys: [sshd.hostKey.publicKey],
+      },
+    ],
+    ['local', { ...common, name: 'local', url: new URL(`file://${folder}/`), credential: { type: 'none' } }],
+  ])
+  const settings: Settings = {
+    name: 'proxy-1',
+    file: 'stand',
+    publicHttp: undefined,
+    publicSsh: undefined,
+    publicAdmin: undefined,
+    listen: {
+      http: { host: '127.0.0.1', port: 0 },
+      ssh: { host: '127.0.0.1', port: 0 },
+      admin: { host: '127.0.0.1', port: 0 },
+    },
+    redis: redis.url,
+    postgres: pg.url,
+    state,
+    upstreams: process.env.NOSSH ? new Map([...upstreams].filter(([n]) => n !== 'ssh1')) : upstreams,
+    policy: undefined,
+    ssh: { hostKeys: [hostKey.path], trustedUserCAKeys: [] },
+    proxyProtocol: [],
+    limits: {
+      commands: 10_000,
+      connectionsPerSource: 1_000,
+      connections: 5_000,
+      loginGrace: 30_000,
+      loginAttempts: 6,
+      channels: 10,
+      headers: 10_000,
+      bodyIdle: 60_000,
+      total: 3_600_000,
+      drain: 2_000,
+      redisSilence: 4_000,
+    },
+    ledger: { whenAway: 'refuse', spoolBytes: 0 },
+    ...options.change,
+  }
+
+  const proxies: Proxy[] = []
+  const startProxy = async (change: Partial<Settings> = {}): Promise<Proxy> => {
+    const own = { ...settings, name: `proxy-${proxies.length + 1}`, ...change }
+    await mkdir(join(own.state, own.name), { recursive: true })
+    const proxy = { ...(await main(own, { log: quiet })), settings: own }
+    proxies.push(proxy)
+    return proxy
+  }
+  for (let i = 0; i < (options.proxies ?? 1); i++) await startProxy()
+
+  const token = (principal: string) =>
+    issueToken(tokenKey, {
+      id: newId('t'),
+      principal,
+      roles: ['developer'],
+      audience: SESSION_AUDIENCE,
+      issuer: SESSION_ISSUER,
+      expires: Date.now() + 3_600_000,
+      now: Date.now(),
+    })
+
+  return {
+    redis,
+    postgres: pg,
+    store,
+    sql,
+    folder,
+    nginx,
+    sshd,
+    key,
+    proxies,
+    startProxy,
+    token,
+    grant: async grant => {
+      const now = await store.now()
+      const whole: Grant = {
+        id: newId('g'),
+        principal: 'alice',
+        actions: ACTIONS,
+        refs: [],
+        starts: now,
+        expires: now + 600_000,
+        reason: 'a story',
+        ...grant,
+      }
+      await store.put(whole)
+      return whole
+    },
+    revoke: ({ principal, id }, reason = 'the story says so') => store.revoke({ principal, grant: id, reason }),
+    records: async () => {
+      const rows = await sql<
+        { body: Record }[]
+      >`select body::json as body from (select proxy, boot, n, body from audit.inbox union all select proxy, boot, n, body from audit.record) as records order by proxy, boot, n`
+      return rows.map(row => row.body)
+    },
+    remote: async (transport, repository, proxy = proxies[0]!) => {
+      if (transport === 'http') {
+        const url = new URL(`${proxy.urls['http']}/${repository}.git`)
+        url.username = 'alice'
+        url.password = await token('alice')
+        return { url: url.href, env: {} }
+      }
+      return { url: `${proxy.urls['ssh']}/${repository}.git`, env: { GIT_SSH_COMMAND: sshCommand({ key: key.path }) } }
+    },
+    close: async () => {
+      await Promise.all(proxies.map(proxy => proxy.close()))
+      client.disconnect()
+      await sql.end({ timeout: 1 })
+      await Promise.all([redis.stop(), pg.stop(), nginx.stop(), sshd.stop()])
+    },
+  }
+}
