@@ -5,13 +5,11 @@ import { crc32 } from 'node:zlib'
 import type { Numbered } from './inbox.ts'
 import type { Record } from './record.ts'
 
-// One frame: length of the payload, CRC-32 of the payload (each four bytes, big endian), payload: a JSON array
-// [proxy, boot, n, at, body], body being the record's canonical JSON as a string.
+// One frame for what was appended together: length of the payload, CRC-32 of the payload (each four bytes, big endian), payload:
+// a JSON array of [proxy, boot, n, at, body], body being the record's canonical JSON as a string. A crash while appending can
+// leave any part of the frame unwritten, but nothing before it.
 const FRAME_HEAD_BYTES = 8
-/** Over the largest record with its body escaped once more. */
-const FRAME_BYTES_MAX = 16 << 20
-/** Brought in together. */
-const READ_BYTES_MAX = 4 << 20
+const FRAME_BYTES_MAX = 64 << 20
 
 /** The file cannot take more, or holds something that is not a spool. */
 export class SpoolError extends Error {
@@ -33,7 +31,7 @@ export interface Spool {
   readonly bytes: number
   /** Resolves when the records are on the disk; when it rejects, none of them is or will be. */
   append(records: readonly Numbered[]): Promise<void>
-  /** Records from this place on, as many as fit in one bite, and the place after them. */
+  /** What was appended together at this place, and the place after it; nothing at the end. */
   read(from: number): Promise<{ readonly records: Numbered[]; readonly end: number }>
   /** Empties it, if nothing came after `end`. */
   clear(end: number): Promise<boolean>
@@ -66,21 +64,21 @@ export async function openSpool(
 
   async function append(records: readonly Numbered[]): Promise<void> {
     if (broken) throw new SpoolError('ERR_SPOOL_BROKEN', `${path} is unusable until the next start`, { cause: broken })
-    const frames = Buffer.concat(records.map(frame))
-    if (size + frames.length > bytesMax) {
+    const bytes = frame(records)
+    if (size + bytes.length > bytesMax) {
       throw new SpoolError(
         'ERR_SPOOL_FULL',
         `${path} holds ${size} of at most ${bytesMax} bytes; the database must come back first`,
       )
     }
     try {
-      await writeAll(file, frames, size)
+      await writeAll(file, bytes, size)
       await file.datasync()
     } catch (cause) {
       await undo(cause)
       throw cause
     }
-    size += frames.length
+    size += bytes.length
   }
 
   // After a failed fsync the kernel may count the pages as clean although they are not on the disk, so a second fsync proves
@@ -95,20 +93,10 @@ export async function openSpool(
   }
 
   async function read(from: number): Promise<{ records: Numbered[]; end: number }> {
-    const bytes = Buffer.alloc(Math.min(size - from, READ_BYTES_MAX + FRAME_BYTES_MAX))
-    await readAll(file, bytes, from)
-    const records: Numbered[] = []
-    let at = 0
-    while (at < bytes.length && at < READ_BYTES_MAX) {
-      const payload = payloadAt(bytes, at)
-      if (!payload) {
-        if (bytes.length < size - from) break
-        throw new SpoolError('ERR_SPOOL_DAMAGED', `${path}: the frame at byte ${from + at} does not hold`)
-      }
-      records.push(numbered(payload))
-      at += FRAME_HEAD_BYTES + payload.length
-    }
-    return { records, end: from + at }
+    if (from === size) return { records: [], end: from }
+    const payload = await payloadAt(file, from, size)
+    if (!payload) throw damaged(path, from)
+    return { records: parsePayload(payload), end: from + FRAME_HEAD_BYTES + payload.length }
   }
 
   return {
@@ -139,62 +127,67 @@ async function openSpoolFile(path: string): Promise<SpoolFile> {
 /** Walks all frames; cuts a torn last one off. */
 async function checkedSize(file: SpoolFile, path: string): Promise<number> {
   const { size } = await file.stat()
-  const head = Buffer.alloc(FRAME_HEAD_BYTES)
   let at = 0
   while (at < size) {
-    if (size - at < FRAME_HEAD_BYTES) return await cutOff(file, at)
-    await readAll(file, head, at)
-    const length = head.readUInt32BE(0)
-    const end = at + FRAME_HEAD_BYTES + length
-    if (end > size) {
-      // A torn write ends early; a length nobody would have written is damage that hides what follows.
-      if (length > FRAME_BYTES_MAX) throw damaged(path, at)
-      return await cutOff(file, at)
+    const payload = await payloadAt(file, at, size)
+    if (!payload) {
+      if (!(await isLast(file, at, size))) throw damaged(path, at)
+      await file.truncate(at)
+      await file.datasync()
+      return at
     }
-    const payload = Buffer.alloc(length)
-    await readAll(file, payload, at + FRAME_HEAD_BYTES)
-    if (length === 0 || crc32(payload) !== head.readUInt32BE(4)) {
-      if (end === size) return await cutOff(file, at)
-      throw damaged(path, at)
-    }
-    at = end
+    at += FRAME_HEAD_BYTES + payload.length
   }
   return size
 }
 
+/** The payload of the frame at `at`, if the frame is whole and sound. */
+async function payloadAt(file: SpoolFile, at: number, size: number): Promise<Buffer | undefined> {
+  if (size - at < FRAME_HEAD_BYTES) return undefined
+  const head = Buffer.alloc(FRAME_HEAD_BYTES)
+  await readAll(file, head, at)
+  const length = head.readUInt32BE(0)
+  if (length === 0 || length > FRAME_BYTES_MAX || length > size - at - FRAME_HEAD_BYTES) return undefined
+  const payload = Buffer.alloc(length)
+  await readAll(file, payload, at + FRAME_HEAD_BYTES)
+  return crc32(payload) === head.readUInt32BE(4) ? payload : undefined
+}
+
+/** Whether a frame that does not hold is the last one: it claims to reach the end of the file or beyond, or it is all zeros. */
+async function isLast(file: SpoolFile, at: number, size: number): Promise<boolean> {
+  const rest = size - at
+  if (rest < FRAME_HEAD_BYTES) return true
+  if (rest > FRAME_BYTES_MAX + FRAME_HEAD_BYTES) return false
+  const bytes = Buffer.alloc(rest)
+  await readAll(file, bytes, at)
+  const length = bytes.readUInt32BE(0)
+  if (length === 0) return bytes.every(byte => byte === 0)
+  return length <= FRAME_BYTES_MAX && length >= rest - FRAME_HEAD_BYTES
+}
+
 function damaged(path: string, at: number): SpoolError {
-  return new SpoolError(
-    'ERR_SPOOL_DAMAGED',
-    `${path}: the frame at byte ${at} does not hold; keep the file for inspection and move it away to start`,
-  )
+  const next = 'keep the file for inspection and move it away to start'
+  return new SpoolError('ERR_SPOOL_DAMAGED', `${path}: the frame at byte ${at} does not hold; ${next}`)
 }
 
-async function cutOff(file: SpoolFile, at: number): Promise<number> {
-  await file.truncate(at)
-  await file.datasync()
-  return at
-}
-
-function frame({ proxy, boot, n, at, body }: Numbered): Buffer {
-  const payload = Buffer.from(JSON.stringify([proxy, boot, n, at, body]))
-  if (payload.length > FRAME_BYTES_MAX)
-    throw new SpoolError('ERR_SPOOL_FULL', `a record of ${payload.length} bytes does not fit in a frame`)
+function frame(records: readonly Numbered[]): Buffer {
+  const rows = records.map(({ proxy, boot, n, at, body }) => [proxy, boot, n, at, body])
+  const payload = Buffer.from(JSON.stringify(rows))
+  if (payload.length > FRAME_BYTES_MAX) {
+    throw new SpoolError(
+      'ERR_SPOOL_FULL',
+      `${payload.length} bytes do not fit in one frame of at most ${FRAME_BYTES_MAX}`,
+    )
+  }
   const head = Buffer.alloc(FRAME_HEAD_BYTES)
   head.writeUInt32BE(payload.length, 0)
   head.writeUInt32BE(crc32(payload), 4)
   return Buffer.concat([head, payload])
 }
 
-function payloadAt(bytes: Buffer, at: number): Buffer | undefined {
-  if (bytes.length - at < FRAME_HEAD_BYTES) return undefined
-  const payload = bytes.subarray(at + FRAME_HEAD_BYTES, at + FRAME_HEAD_BYTES + bytes.readUInt32BE(at))
-  const whole = payload.length > 0 && payload.length === bytes.readUInt32BE(at)
-  return whole && crc32(payload) === bytes.readUInt32BE(at + 4) ? payload : undefined
-}
-
-function numbered(payload: Buffer): Numbered {
-  const [proxy, boot, n, at, body] = JSON.parse(payload.toString()) as [string, string, number, number, string]
-  return { proxy, boot, n, at, body, record: JSON.parse(body) as Record }
+function parsePayload(payload: Buffer): Numbered[] {
+  const rows = JSON.parse(payload.toString()) as [string, string, number, number, string][]
+  return rows.map(([proxy, boot, n, at, body]) => ({ proxy, boot, n, at, body, record: JSON.parse(body) as Record }))
 }
 
 async function writeAll(file: SpoolFile, bytes: Buffer, position: number): Promise<void> {

@@ -33,3 +33,10 @@ export async function empty(sql: Sql): Promise<void> {
 export const newBoot = () => randomBytes(6).toString('hex')
 
 export const temporary = () => mkdtemp(join(tmpdir(), 'ledger-'))
+
+/** All an iterable gives. */
+export async function gather<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
