@@ -4,12 +4,13 @@ import { join, sep } from 'node:path'
 import { Readable, Transform, type Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { UpstreamSettings } from '../../config/settings.ts'
+import { PacketCounter } from '../git/pktline.ts'
 import { untilFlush } from './untilflush.ts'
-import { type Connect, type Target, type Upstream, UpstreamError } from './upstream.ts'
+import { type Connect, type GitService, type Target, type Upstream, UpstreamError } from './upstream.ts'
 
 const STDERR_CHARACTERS_MAX = 4096
-/** A git told to end removes its half-written objects; one that does not is made to. */
-const TERM_TO_KILL_MILLISECONDS = 2_000
+/** A git that was told to end and goes on is made to. */
+const END_TO_KILL_MILLISECONDS = 2_000
 
 type Git = ChildProcessByStdio<Writable, Readable, Readable>
 
@@ -24,7 +25,7 @@ export function localUpstream(settings: UpstreamSettings): Connect {
  * last exchange.
  */
 class LocalUpstream implements Upstream {
-  readonly conversational = true
+  readonly conversational: boolean
   readonly #settings: UpstreamSettings
   readonly #base: string
   readonly #target: Target
@@ -36,6 +37,7 @@ class LocalUpstream implements Upstream {
     this.#settings = settings
     this.#base = base
     this.#target = target
+    this.conversational = !target.stateless
   }
 
   async advertise(signal: AbortSignal): Promise<Readable> {
@@ -93,7 +95,7 @@ class LocalUpstream implements Upstream {
       // A process group of its own: git's children end with it.
       detached: true,
     })
-    const program = new Program(git, this.#settings.idleTimeout, signal)
+    const program = new Program(git, this.#target.service, this.#settings.idleTimeout, signal)
     this.#running.add(program)
     git.on('close', () => this.#running.delete(program))
     return program
@@ -121,16 +123,20 @@ function environment({ principal, operation, protocol }: Target): NodeJS.Process
 /** One git program, its errors and its end. */
 class Program {
   readonly git: Git
+  readonly #service: GitService
   readonly #idle: number
   #silence: NodeJS.Timeout | undefined
   /** Whether it is git's turn to speak; while it is being fed it may be silent. */
   #due = true
   #stderr = ''
   #fault: UpstreamError | undefined
+  #ending = false
+  #inPack = false
   readonly #ended: Promise<void>
 
-  constructor(git: Git, idle: number, signal: AbortSignal) {
+  constructor(git: Git, service: GitService, idle: number, signal: AbortSignal) {
     this.git = git
+    this.#service = service
     this.#idle = idle
     git.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(0, STDERR_CHARACTERS_MAX)
@@ -178,6 +184,7 @@ class Program {
     body.on('close', () => {
       if (!body.readableEnded) this.end()
     })
+    if (this.#service === 'receive-pack') this.#watchForPack(body)
     body.pipe(this.git.stdin, { end: !andMore })
     if (body.destroyed && !body.readableEnded) this.end()
   }
@@ -204,13 +211,49 @@ class Program {
     return this.#watched(answer)
   }
 
-  /** Ends it and its children, whatever they are at. */
+  /**
+   * Ends it and its children, whatever they are at.
+   *
+   * In the middle of a pack by the end of input: receive-pack then finds the pack broken and takes its half-written
+   * objects away, which since 2.38 it does not do when it is ended by a signal. Never in the middle of the commands,
+   * whose list it would take for complete.
+   */
   end(): void {
     const { pid, exitCode, signalCode } = this.git
-    if (pid === undefined || exitCode !== null || signalCode !== null) return
-    signalGroup(pid, 'SIGTERM')
-    const timer = setTimeout(() => signalGroup(pid, 'SIGKILL'), TERM_TO_KILL_MILLISECONDS)
-    this.git.on('exit', () => clearTimeout(timer))
+    if (pid === undefined || exitCode !== null || signalCode !== null || this.#ending) return
+    this.#ending = true
+    // Whatever it still says, even a clean report and status 0, is no answer to a request that was given up.
+    this.#fault ??= new UpstreamError('failed', 'the Git host broke off', 'git was ended together with its operation')
+    if (this.#inPack) this.git.stdin.destroy()
+    else this.git.kill('SIGTERM')
+    const timer = setTimeout(() => signalGroup(pid, 'SIGKILL'), END_TO_KILL_MILLISECONDS)
+    this.git.on('exit', () => {
+      clearTimeout(timer)
+      signalGroup(pid, 'SIGKILL')
+    })
+  }
+
+  /** Finds out when a push has come to its pack. */
+  #watchForPack(body: Readable): void {
+    let flushed = false
+    const commands = new PacketCounter({
+      watch: length => {
+        flushed ||= length === 0
+      },
+    })
+    const onData = (chunk: Buffer) => {
+      try {
+        commands.count(chunk)
+      } catch {
+        // `PACK` is no pkt-line: the commands, and the push options where there are any, are behind us.
+        this.#inPack = flushed
+        body.off('data', onData)
+      }
+    }
+    body.on('data', onData)
+    body.on('end', () => {
+      this.#inPack = false
+    })
   }
 
   readonly #await = (): void => {

@@ -85,7 +85,7 @@ describe('33: where one request ends and the next begins is never in doubt', () 
     const lost = broken.length
     const { closed } = await sendRaw(front.address, [`${HEAD}${chunked}\r\n`, body, SMUGGLED], { milliseconds: 2_000 })
     expect(closed).toBe(true)
-    expect(broken.length).toBe(lost + 1)
+    await expect.poll(() => broken.length).toBe(lost + 1)
     expect(smuggled()).toEqual([])
   })
 
@@ -200,7 +200,7 @@ describe('37: odd heads', () => {
   test('__proto__ and constructor are headers like any other', async () => {
     const { text } = await sendRaw(front.address, [get('__proto__: x\r\nconstructor: y\r\n')])
     expect(text).toMatch(/^HTTP\/1\.1 200 /)
-    expect(({} as Record<string, unknown>)['x']).toBeUndefined()
+    expect(Object.keys(Object.prototype)).toEqual([])
   })
 
   test('2,000 headers are refused, also where the credential is the last of them', async () => {
