@@ -179,6 +179,13 @@ export type ControlRecord =
       readonly reason?: string
     }
   | {
+      readonly kind: 'authority.rotated' | 'authority.distrusted'
+      readonly by: string
+      readonly ring: 'user' | 'host'
+      /** The key that became the next one, or that is trusted no more. */
+      readonly fingerprint: string
+    }
+  | {
       readonly kind: 'config.loaded' | 'config.refused' | 'policy.loaded' | 'policy.refused'
       readonly by: string
       readonly version: string

@@ -28,6 +28,7 @@ export interface CertificateRequest {
 
 export type IssueRefusalCode =
   | 'key'
+  | 'revoked'
   | 'key-id'
   | 'principals'
   | 'window'
@@ -70,6 +71,8 @@ export interface Issuer {
   readonly signer: (type: 'user' | 'host') => Signer
   /** Keys that sign certificates; none of them is ever the subject of one. */
   readonly isAuthority: (publicKey: Buffer) => boolean
+  /** Whether this key or everything under this key id is revoked. */
+  readonly isRevoked: (publicKey: Buffer, keyId: string) => boolean
   readonly serials: Serials
   readonly emit: Emit
   readonly limits: IssueLimits
@@ -131,10 +134,7 @@ function record(
 type Judgement = { readonly ok: true; readonly content: Omit<CertificateContent, 'serial'> } | IssueRefusal
 
 /** One rule after the other, each leaving with its name; what remains is the content of the certificate. */
-function judge(
-  request: CertificateRequest,
-  { limits, isAuthority, now }: Pick<Issuer, 'limits' | 'isAuthority' | 'now'>,
-): Judgement {
+function judge(request: CertificateRequest, { limits, isAuthority, isRevoked, now }: Issuer): Judgement {
   const { type, publicKey, keyId, principals, sourceAddress, extensions = new Map<string, string>() } = request
   try {
     readPublicKey(publicKey)
@@ -147,6 +147,7 @@ function judge(
   if (keyId.length > limits.keyIdCharacters || !isPlainText(keyId)) {
     return no('key-id', `a key id has 1 to ${limits.keyIdCharacters} characters, none of them a control character`)
   }
+  if (isRevoked(publicKey, keyId)) return no('revoked', 'the key, or everything with this key id, is revoked')
   if (principals.length === 0)
     return no('principals', 'no principals: the certificate would be for nobody, or to some readers for everybody')
   if (principals.length > limits.principals)

@@ -117,3 +117,27 @@ export function ecdsaSignatureBlob(curve: Curve, fixed: Buffer): Buffer {
   const value = Buffer.concat([mpint(fixed.subarray(0, curve.bytes)), mpint(fixed.subarray(curve.bytes))])
   return Buffer.concat([string(`ecdsa-sha2-${curve.name}`), string(value)])
 }
+
+/**
+ * The blob of a signature as key services answer it: ECDSA in DER (two INTEGERs in a SEQUENCE), RSA with SHA-512 and ed25519
+ * as bare bytes. Throws `FormatError` for DER that is not exactly that.
+ */
+export function signatureFromService(type: PublicKey['type'], value: Buffer): Buffer {
+  const curve = CURVES[type]
+  if (curve === undefined) return signatureBlob(signatureAlgorithms(type)[0]!, value)
+  const reader = new Reader(value, 'DER signature')
+  const sequence = new Reader(derElement(reader, 0x30), 'DER signature')
+  const [r, s] = [derElement(sequence, 0x02), derElement(sequence, 0x02)]
+  sequence.end()
+  reader.end()
+  return Buffer.concat([string(type), string(Buffer.concat([mpint(r), mpint(s)]))])
+}
+
+function derElement(reader: Reader, tag: number): Buffer {
+  if (reader.byte() !== tag) throw new FormatError('ERR_DER', `${reader.what}: no element ${tag} where one must be`)
+  const length = reader.byte()
+  // One byte of length is enough below 128 bytes; a P-521 signature is a little longer and takes a second.
+  if (length === 0x81) return reader.raw(reader.byte())
+  if (length > 0x7f) throw new FormatError('ERR_DER', `${reader.what}: an element that is too long`)
+  return reader.raw(length)
+}
