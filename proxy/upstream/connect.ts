@@ -1,6 +1,7 @@
 import type { UpstreamSettings } from '../../config/settings.ts'
 import { httpUpstream } from './http.ts'
 import { localUpstream } from './local.ts'
+import { type SshUpstreamExtras, sshUpstream } from './ssh.ts'
 import type { Connect } from './upstream.ts'
 
 /**
@@ -8,11 +9,13 @@ import type { Connect } from './upstream.ts'
  *
  * @throws for a protocol that is none of ours; the settings were checked for it before
  */
-export function connectorFor(settings: UpstreamSettings): Connect {
+export function connectorFor(settings: UpstreamSettings, ssh: SshUpstreamExtras = {}): Connect {
   switch (settings.url.protocol) {
     case 'http:':
     case 'https:':
       return httpUpstream(settings)
+    case 'ssh:':
+      return sshUpstream(settings, ssh)
     case 'file:':
       return localUpstream(settings)
     default:

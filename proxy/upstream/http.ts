@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream'
 import { type Dispatcher, errors, Pool } from 'undici'
 import type { Credential, UpstreamSettings } from '../../config/settings.ts'
 import { PacketReader } from '../git/pktline.ts'
+import { Slots } from './slots.ts'
 import { type Connect, type Target, type Upstream, UpstreamError } from './upstream.ts'
 
 // gitprotocol-http(5), from the client's side.
@@ -31,19 +32,22 @@ export function httpUpstream(settings: UpstreamSettings): Connect {
     bodyTimeout: settings.idleTimeout,
     keepAliveTimeout: WARM_MILLISECONDS,
   })
-  return target => new HttpUpstream(settings, pool, target)
+  const slots = new Slots(settings.connections, settings.idleTimeout)
+  return target => new HttpUpstream(settings, pool, slots, target)
 }
 
 class HttpUpstream implements Upstream {
   readonly conversational = false
   readonly #settings: UpstreamSettings
   readonly #pool: Pool
+  readonly #slots: Slots
   readonly #target: Target
   readonly #closed = new AbortController()
 
-  constructor(settings: UpstreamSettings, pool: Pool, target: Target) {
+  constructor(settings: UpstreamSettings, pool: Pool, slots: Slots, target: Target) {
     this.#settings = settings
     this.#pool = pool
+    this.#slots = slots
     this.#target = target
   }
 
@@ -104,6 +108,8 @@ class HttpUpstream implements Upstream {
       ...(asked.contentType && { 'content-type': asked.contentType }),
       ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
     }
+    const ends = AbortSignal.any([signal, this.#closed.signal])
+    const leave = await this.#slots.take(asked.body !== undefined && !Buffer.isBuffer(asked.body), ends)
     let response: Dispatcher.ResponseData
     try {
       response = await this.#pool.request({
@@ -111,11 +117,13 @@ class HttpUpstream implements Upstream {
         path: asked.path,
         headers,
         body: asked.body ?? null,
-        signal: AbortSignal.any([signal, this.#closed.signal]),
+        signal: ends,
       })
     } catch (cause) {
+      leave()
       throw this.#fault(cause)
     }
+    response.body.once('close', leave)
     const refused = this.#check(response, asked)
     if (!refused) return response.body
     // Read to its end if it is short, so that the connection can be used again.
