@@ -1,6 +1,6 @@
 import { createHash, createPublicKey } from 'node:crypto'
 import { z } from 'zod'
-import { CURVES, publicKeyBlob, readPublicKey } from '../key.ts'
+import { CURVES, type KeyType, publicKeyBlob, readPublicKey } from '../key.ts'
 import { signatureFromService } from '../signature.ts'
 import type { Signer } from '../signer.ts'
 import { requestJson } from './request.ts'
@@ -39,13 +39,13 @@ export async function kmsSigner(
   }
 }
 
-function message(type: string, data: Buffer): { Message: string; MessageType: string; SigningAlgorithm: string } {
+function message(type: KeyType, data: Buffer): { Message: string; MessageType: string; SigningAlgorithm: string } {
   if (type === 'ssh-ed25519') {
     if (data.length > RAW_MESSAGE_BYTES_MAX)
       throw new Error(`KMS signs at most ${RAW_MESSAGE_BYTES_MAX} bytes with ed25519; ask for fewer principals`)
     return { Message: data.toString('base64'), MessageType: 'RAW', SigningAlgorithm: 'ED25519_SHA_512' }
   }
-  const hash = type === 'ssh-rsa' ? 'sha512' : CURVES[type as keyof typeof CURVES]!.hash
+  const hash = type === 'ssh-rsa' ? 'sha512' : CURVES[type]!.hash
   const name = type === 'ssh-rsa' ? 'RSASSA_PKCS1_V1_5_SHA_512' : `ECDSA_SHA_${hash.slice(3)}`
   return { Message: createHash(hash).update(data).digest('base64'), MessageType: 'DIGEST', SigningAlgorithm: name }
 }

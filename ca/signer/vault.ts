@@ -1,6 +1,6 @@
 import { createPublicKey } from 'node:crypto'
 import { z } from 'zod'
-import { publicKeyBlob, readPublicKey } from '../key.ts'
+import { CURVES, type KeyType, publicKeyBlob, readPublicKey } from '../key.ts'
 import { signatureFromService } from '../signature.ts'
 import type { Signer } from '../signer.ts'
 import { string } from '../wire.ts'
@@ -36,14 +36,7 @@ export async function vaultSigner(
   if (publicText === undefined) throw new Error(`Vault has no version ${version} of the transit key ${key}`)
   const publicKey = readVaultKey(answer.data.type, publicText)
   const { type } = readPublicKey(publicKey)
-  const parameters =
-    type === 'ssh-rsa'
-      ? { hash_algorithm: 'sha2-512', signature_algorithm: 'pkcs1v15' }
-      : {
-          hash_algorithm:
-            { 'ecdsa-sha2-nistp384': 'sha2-384', 'ecdsa-sha2-nistp521': 'sha2-512' }[type as string] ?? 'sha2-256',
-          marshaling_algorithm: 'asn1',
-        }
+  const parameters = signParameters(type)
   return {
     publicKey,
     async sign(data) {
@@ -52,6 +45,13 @@ export async function vaultSigner(
       return signatureFromService(type, Buffer.from(signature.split(':')[2]!, 'base64'))
     },
   }
+}
+
+/** RSA is PSS unless told otherwise, and every kind but ed25519 is hashed with SHA-256 unless told otherwise. */
+function signParameters(type: KeyType): Record<string, string> {
+  if (type === 'ssh-ed25519') return {}
+  if (type === 'ssh-rsa') return { hash_algorithm: 'sha2-512', signature_algorithm: 'pkcs1v15' }
+  return { hash_algorithm: CURVES[type]!.hash.replace('sha', 'sha2-'), marshaling_algorithm: 'asn1' }
 }
 
 /** ed25519 keys come as 32 bytes in base64, all others as PEM. */
