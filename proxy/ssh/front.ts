@@ -260,7 +260,8 @@ class Visitor {
   }
 
   #turnAway(refused: Refused): number {
-    this.#refused = refused
+    // Behind a certificate ssh offers its bare key, which need not be known; the certificate's fault is the one to tell.
+    if (this.#refused === undefined || refused.code !== 'unknown-key') this.#refused = refused
     // An agent offers one key after the other, and so most refusals mean nothing; a signature that does not fit is no accident.
     if (refused.code !== 'bad-signature') return 0
     this.#record(refused)

@@ -99,10 +99,11 @@ export async function testFront(changes: FrontChanges = {}): Promise<TestFront> 
     refused,
     logged,
     keys,
+    // What the gate says before a login is only shown from this level on, which is ssh's own default.
     ssh: (key, extra = []) => [
-      ...sshOptions({ ...(key ? { key: key.path } : {}), knownHosts, extra }),
       '-o',
       'LogLevel=INFO',
+      ...sshOptions({ ...(key ? { key: key.path } : {}), knownHosts, extra }),
       '-p',
       String(port),
     ],
