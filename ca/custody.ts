@@ -38,14 +38,20 @@ export interface Custody {
 
 const KRL_FILE = 'revoked.krl'
 
-/** Makes a new authority in an empty directory: four ed25519 keys, and a KRL that revokes nothing. */
-export async function createAuthority(directory: string, protection: Protection, now: number): Promise<Authority> {
-  if ((await readAuthority(directory)) !== undefined) throw new Error(`${directory} holds an authority already`)
+/** The four keys an authority begins with. */
+export type FirstKeys = Readonly<Record<RingName, { readonly current: AuthorityKey; readonly next: AuthorityKey }>>
+
+/** Four fresh ed25519 keys in files of the directory. */
+export async function freshKeys(directory: string, protection: Protection, now: number): Promise<FirstKeys> {
+  await openPrivateDirectory(directory)
   const key = () => createKeyFile(directory, protection, now)
-  const authority = initAuthority({
-    user: { current: await key(), next: await key() },
-    host: { current: await key(), next: await key() },
-  })
+  return { user: { current: await key(), next: await key() }, host: { current: await key(), next: await key() } }
+}
+
+/** Makes a new authority of these keys, and a KRL that revokes nothing; rejects where there is an authority already. */
+export async function createAuthority(directory: string, keys: FirstKeys, now: number): Promise<Authority> {
+  if ((await readAuthority(directory)) !== undefined) throw new Error(`${directory} holds an authority already`)
+  const authority = initAuthority(keys)
   await writeDurably(join(directory, KRL_FILE), encodeKrl(krlOf(authority, EMPTY_KRL, now)))
   await writeAuthority(directory, authority)
   return authority

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Emit } from '../audit/record.ts'
 import { answer } from './answer.ts'
 import { readAuthority } from './authority.ts'
-import { createAuthority, openCustody } from './custody.ts'
+import { createAuthority, freshKeys, openCustody } from './custody.ts'
 import { openPrivateDirectory } from './durable.ts'
 import { ISSUE_LIMITS, type IssueLimits, type Issuer } from './issue.ts'
 import { openSerials } from './serial.ts'
@@ -45,7 +45,7 @@ export async function main(options: MainOptions): Promise<Running> {
     if (options.create && (await readAuthority(directory)) === undefined) {
       if (options.protection === undefined)
         throw new Error('a new authority keeps its keys in files, and needs a passphrase for them')
-      await createAuthority(directory, options.protection, now())
+      await createAuthority(directory, await freshKeys(directory, options.protection, now()), now())
     }
     const lifetimeSeconds = { user: limits.userLifetimeSeconds, host: limits.hostLifetimeSeconds }
     const custody = await openCustody({ directory, access, now, lifetimeSeconds })

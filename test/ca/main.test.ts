@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import type { Record } from '../../audit/record.ts'
 import { checkCertificate } from '../../ca/check.ts'
@@ -10,6 +12,7 @@ import type { CertificateRequest } from '../../ca/issue.ts'
 import { fingerprint, parsePublicKeyLine, publicKeyLine } from '../../ca/key.ts'
 import { encodeKrl, revocations } from '../../ca/krl.ts'
 import { type MainOptions, main } from '../../ca/main.ts'
+import { addIdentity } from '../../ca/signer/agent.ts'
 import { keys, NOON, run, temporaryDirectory } from './keys.ts'
 
 const request: CertificateRequest = {
@@ -178,6 +181,34 @@ test('serials, key ids and keys are revoked, and stay so over a rotation and a r
   expect(await second.client.issue({ ...request, keyId: 'bob' })).toMatchObject({ code: 'revoked' })
   expect(await second.client.issue({ ...request, publicKey: keys.rsa.blob })).toMatchObject({ code: 'revoked' })
   expect((await issue(second.client)).serial > certificates[3]!.serial).toBe(true)
+})
+
+test('a key in an ssh-agent becomes the next one, signs after the next turn, and is found again after a restart', async () => {
+  const agentSocket = join(temporaryDirectory(), 's')
+  const agent = spawn('ssh-agent', ['-D', '-a', agentSocket], { stdio: 'ignore' })
+  onTestFinished(async () => {
+    agent.kill()
+    await once(agent, 'exit')
+  })
+  while (!existsSync(agentSocket)) await sleep(10)
+  const rotation = { by: 'eve@example.org', ring: 'user' as const }
+  const next = { kind: 'agent' as const, socket: agentSocket, publicKey: publicKeyLine(keys.rsa.blob) }
+  const first = await authority()
+  expect(await first.client.rotate({ ...rotation, next })).toMatchObject({
+    ok: false,
+    reason: expect.stringContaining('ssh-add'),
+  })
+  await addIdentity(agentSocket, keys.rsa.privateKey, { comment: 'gate' })
+  expect(await first.client.rotate({ ...rotation, next })).toEqual({ ok: true })
+  expect(await first.client.rotate({ ...rotation, next })).toMatchObject({
+    ok: false,
+    reason: expect.stringContaining('already'),
+  })
+  expect(await first.client.rotate(rotation)).toEqual({ ok: true })
+  expect((await issue(first.client)).authority.equals(keys.rsa.blob)).toBe(true)
+  await first.close()
+  const second = await authority({ directory: first.directory })
+  expect((await issue(second.client)).authority.equals(keys.rsa.blob)).toBe(true)
 })
 
 test('the keys are encrypted with the passphrase, and the authority does not start with another', async () => {
