@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
@@ -54,6 +54,7 @@ function settings(given: Written, file: string): Settings {
       ? { ...listener, tls: { certificate: absolute(listener.tls.certificate), key: absolute(listener.tls.key) } }
       : listener
   const { http, ssh, admin } = given.listen
+  const state = absolute(given.state)
   return {
     file,
     name:
@@ -67,7 +68,7 @@ function settings(given: Written, file: string): Settings {
     listen: { ...(http ? { http: withPaths(http) } : {}), ...(ssh ? { ssh } : {}), admin: withPaths(admin) },
     redis: given.redis,
     postgres: given.postgres,
-    state: absolute(given.state),
+    state,
     upstreams: new Map(Object.entries(given.upstreams).map(([name, host]) => [name, upstream(name, host)])),
     policy: given.policy === undefined ? undefined : absolute(given.policy),
     ssh: {
@@ -79,6 +80,11 @@ function settings(given: Written, file: string): Settings {
           .map(line => line.trim())
           .filter(line => line !== '' && !line.startsWith('#')),
       ),
+    },
+    ca: {
+      directory: given.ca.directory === undefined ? join(state, 'ca') : absolute(given.ca.directory),
+      socket: given.ca.socket === undefined ? join(state, 'ca.sock') : absolute(given.ca.socket),
+      passphrase: given.ca.passphrase,
     },
     proxyProtocol: given.proxy_protocol,
     limits: {
@@ -174,7 +180,7 @@ function display(value: unknown, path: Path, source: Source): string {
   return shown(value)
 }
 
-const SECRET_KEYS = new Set(['password', 'token', 'private_key'])
+const SECRET_KEYS = new Set(['password', 'token', 'private_key', 'passphrase'])
 const SHOWN_CHARACTERS_MAX = 80
 
 function shown(value: unknown): string {

@@ -356,6 +356,16 @@ const ssh = section({
     .describe('User certificate authorities trusted beside our own, as in TrustedUserCAKeys.'),
 })
 
+const ca = section({
+  directory: text('the path of a folder')
+    .optional()
+    .describe('Private to the certificate authority; `ca` below state unless given.'),
+  socket: text('the path of a unix socket')
+    .optional()
+    .describe('Where the authority is asked; `ca.sock` below state unless given.'),
+  passphrase: secret('a passphrase').optional().describe('Of the keys kept in files.'),
+})
+
 /** `drawbridge.yaml` as written; parsing it gives values in milliseconds and bytes with every default filled in. */
 export const SETTINGS = section({
   name: matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits, dot, dash and underscore')
@@ -387,6 +397,7 @@ export const SETTINGS = section({
     .optional()
     .describe('Path of the policy file or folder; relative to this file.'),
   ssh: ssh.prefault({}),
+  ca: ca.prefault({}),
   proxy_protocol: list(cidr, 'a list of networks')
     .default([])
     .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),

@@ -67,6 +67,14 @@ export interface Settings {
     /** Public keys of user certificate authorities we trust, one a line as in TrustedUserCAKeys. */
     readonly trustedUserCAKeys: readonly string[]
   }
+  readonly ca: {
+    /** Private to the authority: keys, serials, KRL. */
+    readonly directory: string
+    /** The unix socket at which it is asked. */
+    readonly socket: string
+    /** Of the keys kept in files; absent when there are none there. */
+    readonly passphrase: string | undefined
+  }
   /** CIDRs of load balancers that speak PROXY protocol to us. */
   readonly proxyProtocol: readonly string[]
   readonly limits: {

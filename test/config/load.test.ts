@@ -7,7 +7,7 @@ import { temporaryFolder } from '../support/program.ts'
 
 const folder = temporaryFolder('config')
 const EXAMPLE = new URL('../../config/drawbridge.example.yaml', import.meta.url).pathname
-const EXAMPLE_ENV = { ACME_PASSWORD: 'pa55', FORGE_TOKEN: 't0ken' }
+const EXAMPLE_ENV = { ACME_PASSWORD: 'pa55', FORGE_TOKEN: 't0ken', CA_PASSPHRASE: 'open' }
 
 const SMALLEST = `
 redis: redis://127.0.0.1:6379/0

@@ -1,0 +1,189 @@
+#!/usr/bin/env node
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import type { Logger } from 'pino'
+import postgres from 'postgres'
+import { loadSettings } from '../config/load.ts'
+import { ConfigError } from '../config/problem.ts'
+import type { Settings } from '../config/settings.ts'
+import { wantsEngines, withEngines } from '../deploy/embedded/where.ts'
+import { withHostKey } from '../deploy/hostkey.ts'
+import { createLog } from '../deploy/log.ts'
+import { migrate } from '../deploy/migrate.ts'
+import { announceReady, untilToldToStop } from '../deploy/parent.ts'
+import { STATUS_SETTINGS, type Supervised, supervise, type Watched } from '../deploy/supervise.ts'
+
+export const ROLES = ['proxy', 'admin', 'ca'] as const
+export type RoleName = (typeof ROLES)[number]
+
+/** What a role's `main` is given and gives. */
+interface Role {
+  readonly ready: Promise<void>
+  readonly urls: Readonly<Record<string, string>>
+  reload(settings: Settings): Promise<void>
+  close(): Promise<void>
+}
+type Main = (settings: Settings, context: { log: Logger; trial: boolean }) => Promise<Role>
+
+// Loaded when it is run, so that a proxy's process holds nothing of the control plane.
+const MAINS: Readonly<Record<RoleName, () => Promise<{ main: Main }>>> = {
+  proxy: () => import('../proxy/main.ts'),
+  admin: () => import('../admin/main.ts'),
+  ca: () => import('../deploy/authority.ts'),
+}
+
+const MIGRATIONS = fileURLToPath(new URL('../deploy/migrations', import.meta.url))
+const SCRIPT = fileURLToPath(import.meta.url)
+const ENGINES = fileURLToPath(new URL('../deploy/embedded/main.ts', import.meta.url))
+
+/** Beyond `limits.drain`, what a role gets to close its connections before it is ended. */
+const CLOSE_MILLISECONDS = 10_000
+
+function say(line: string): void {
+  process.stderr.write(`drawbridge: ${line}\n`)
+}
+
+function read(config: string): Settings | undefined {
+  try {
+    return withHostKey(loadSettings(config, process.env))
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    for (const line of error.message.split('\n')) say(line)
+    return undefined
+  }
+}
+
+/**
+ * `drawbridge serve`: one role in this process, or several as a process each, watched over.
+ * @returns the exit status: 0 after SIGTERM, 78 when the settings are wrong, 1 otherwise
+ */
+export async function serve(options: {
+  readonly roles: readonly RoleName[]
+  readonly config: string
+}): Promise<number> {
+  const settings = read(options.config)
+  if (!settings) return STATUS_SETTINGS
+  const [only] = options.roles
+  if (options.roles.length === 1 && only) return await serveRole(only, settings)
+  return await serveRoles(options.roles, settings)
+}
+
+async function serveRole(name: RoleName, written: Settings): Promise<number> {
+  const { settings, env } = withEngines(written)
+  Object.assign(process.env, env)
+  const log = createLog(name, settings.name, process.env)
+  const told = untilToldToStop()
+  let role: Role
+  try {
+    const applied = await updateSchema(settings)
+    if (applied.length > 0) log.info({ applied }, 'database schema brought up to date')
+    const { main } = await MAINS[name]()
+    role = await main(settings, { log, trial: wantsEngines(written) })
+    await role.ready
+  } catch (error) {
+    log.fatal({ err: error }, `the role ${name} could not start`)
+    return 1
+  }
+  process.on('SIGHUP', () => void reload(role, settings.file, log))
+  log.info({ urls: role.urls }, 'ready')
+  announceReady(role.urls, { role: name })
+
+  const why = await told
+  log.info({ why, drain: settings.limits.drain }, 'stopping')
+  const late = setTimeout(() => {
+    log.error('did not stop in time')
+    process.exit(1)
+  }, settings.limits.drain + CLOSE_MILLISECONDS)
+  await role.close()
+  clearTimeout(late)
+  log.info('stopped')
+  return 0
+}
+
+async function updateSchema(settings: Settings): Promise<string[]> {
+  const sql = postgres(settings.postgres, { max: 1, connect_timeout: 5, onnotice: () => {} })
+  try {
+    return await migrate(sql, MIGRATIONS)
+  } finally {
+    await sql.end({ timeout: 1 })
+  }
+}
+
+/** SIGHUP: a file that does not load, or that the role cannot take over, changes nothing. */
+async function reload(role: Role, file: string, log: Logger): Promise<void> {
+  try {
+    await role.reload(withEngines(withHostKey(loadSettings(file, process.env))).settings)
+    log.info({ file }, 'settings reloaded')
+  } catch (error) {
+    if (error instanceof ConfigError) log.error({ problems: error.problems }, 'settings not reloaded')
+    else log.error({ err: error }, 'settings not reloaded')
+  }
+}
+
+/** The processes for these roles, the engines among them where the settings ask for our own. */
+export function superviseRoles(roles: readonly RoleName[], settings: Settings): Supervised {
+  const engines = (['redis', 'postgres'] as const).filter(engine => settings[engine] === 'embedded')
+  const after = engines.length > 0 ? ['engines'] : []
+  const watched: Watched[] = roles.map(role => ({
+    name: role,
+    script: SCRIPT,
+    args: ['--role', role, '--config', settings.file],
+    env: process.env,
+    after,
+  }))
+  if (engines.length > 0) {
+    watched.unshift({
+      name: 'engines',
+      script: ENGINES,
+      args: [settings.state, ...engines],
+      env: process.env,
+      after: [],
+    })
+  }
+  return supervise(watched, say)
+}
+
+/** How long `Supervised.stop` may take: what the roles themselves keep to, and a little. */
+export function stopMilliseconds(settings: Settings): number {
+  return settings.limits.drain + 2 * CLOSE_MILLISECONDS
+}
+
+async function serveRoles(roles: readonly RoleName[], settings: Settings): Promise<number> {
+  const supervised = superviseRoles(roles, settings)
+  process.on('SIGHUP', () => supervised.hangup())
+  supervised.ready.then(
+    urls => announceReady(urls, { roles }),
+    () => {},
+  )
+  const why = await Promise.race([untilToldToStop().then(() => undefined), supervised.gaveUp])
+  if (why !== undefined) say(`${why}; stopping`)
+  await supervised.stop(stopMilliseconds(settings))
+  return why === undefined ? 0 : 1
+}
+
+const USAGE = `usage: drawbridge serve [--role ${ROLES.join('|')}]... [--config FILE]`
+
+/** The command line of `drawbridge serve`. */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: { role: { type: 'string', multiple: true }, config: { type: 'string' } },
+    })
+    const roles = [...new Set(values.role ?? ROLES)]
+    const unknown = roles.find(role => !isRole(role))
+    if (unknown !== undefined) throw new Error(`${JSON.stringify(unknown)} is no role`)
+    const config = values.config ?? process.env.DRAWBRIDGE_CONFIG ?? 'drawbridge.yaml'
+    return await serve({ roles: roles.filter(isRole), config })
+  } catch (error) {
+    say(`${error instanceof Error ? error.message : error}\n${USAGE}`)
+    return 64
+  }
+}
+
+function isRole(name: string): name is RoleName {
+  return (ROLES as readonly string[]).includes(name)
+}
+
+// An exit rather than an exit code: an idle connection somewhere must not keep a stopped role alive.
+if (import.meta.main) process.exit(await main(process.argv.slice(2)))

@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Settings } from '../../config/settings.ts'
+
+/** A socket's path ends at 107 bytes on Linux and 103 on macOS; our longest file name in the folder takes 20. */
+const FOLDER_BYTES_MAX = 80
+
+/** The folder for a state folder's sockets: inside it, or, where that is too deep for a socket's path, a private one beside. */
+export function socketFolder(state: string): string {
+  const inside = join(state, 'run')
+  if (Buffer.byteLength(inside) <= FOLDER_BYTES_MAX) return inside
+  const name = createHash('sha256').update(state).digest('hex').slice(0, 12)
+  return join(tmpdir(), `drawbridge-${process.getuid?.() ?? 0}-${name}`)
+}
+
+/** Socket of the embedded Redis, and the folder of the embedded Postgres's socket. */
+export function engineSockets(state: string) {
+  const folder = socketFolder(state)
+  return { folder, redis: join(folder, 'redis.sock'), postgres: join(folder, '.s.PGSQL.5432') }
+}
+
+/** Whether the settings ask for an engine of our own. */
+export function wantsEngines(settings: Settings): boolean {
+  return settings.redis === 'embedded' || settings.postgres === 'embedded'
+}
+
+/**
+ * The settings with `embedded` replaced by where the engines are. A URL cannot say "this folder's socket" to the Postgres
+ * client, so that goes by PGHOST, libpq's own variable, which `env` is to be given.
+ */
+export function withEngines(settings: Settings): { settings: Settings; env: Record<string, string> } {
+  const sockets = engineSockets(settings.state)
+  const redis = settings.redis === 'embedded' ? sockets.redis : settings.redis
+  if (settings.postgres !== 'embedded') return { settings: { ...settings, redis }, env: {} }
+  return {
+    settings: { ...settings, redis, postgres: 'postgres:///postgres' },
+    env: { PGHOST: sockets.folder, PGUSER: 'drawbridge' },
+  }
+}

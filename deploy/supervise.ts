@@ -1,0 +1,117 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { ReadyMessage } from './parent.ts'
+
+/** A process to be kept running. */
+export interface Watched {
+  readonly name: string
+  readonly script: string
+  readonly args: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  /** Not started before these are ready. */
+  readonly after: readonly string[]
+}
+
+export interface Supervised {
+  /** Resolves when every process has said that it serves, to what they said; rejects when one gives up before. */
+  readonly ready: Promise<Readonly<Record<string, string>>>
+  /** Resolves when one ended for a reason that starting it again cannot mend. */
+  readonly gaveUp: Promise<string>
+  hangup(): void
+  /** Passes SIGTERM on, the last started first, and waits; after `milliseconds` each is killed. */
+  stop(milliseconds: number): Promise<void>
+}
+
+const BACKOFF_MILLISECONDS_FIRST = 250
+const BACKOFF_MILLISECONDS_MAX = 10_000
+/** A process that ran this long was sound; its next start does not wait. */
+const SOUND_MILLISECONDS = 60_000
+/** sysexits.h EX_CONFIG: the settings are wrong, and will be the next time. */
+export const STATUS_SETTINGS = 78
+const STATUSES_FINAL = new Set([STATUS_SETTINGS])
+/** One that has never served and dies this often will not. */
+const FIRST_STARTS_MAX = 5
+
+/** Starts the processes in order and starts again whatever dies, a little later each time. */
+export function supervise(watched: readonly Watched[], say: (line: string) => void): Supervised {
+  const running = new Map<string, ChildProcess>()
+  const timers = new Set<NodeJS.Timeout>()
+  const served = new Map<string, Readonly<Record<string, string>>>()
+  const {
+    promise: ready,
+    resolve: allReady,
+    reject: notReady,
+  } = Promise.withResolvers<Readonly<Record<string, string>>>()
+  const { promise: gaveUp, resolve: giveUp } = Promise.withResolvers<string>()
+  let stopping = false
+  ready.catch(() => {})
+
+  const startable = ({ name, after }: Watched) =>
+    !running.has(name) && !served.has(name) && after.every(other => served.has(other))
+
+  const start = (one: Watched, starts: number) => {
+    const began = performance.now()
+    // A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which ends everything in order.
+    const child = spawn(process.execPath, [one.script, ...one.args], {
+      env: one.env,
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      detached: true,
+    })
+    running.set(one.name, child)
+    child.on('message', (message: ReadyMessage) => {
+      if (message.kind !== 'ready') return
+      served.set(one.name, message.urls)
+      if (served.size === watched.length) allReady(Object.assign({}, ...served.values()))
+      for (const other of watched) if (!stopping && startable(other)) start(other, 1)
+    })
+    child.once('error', () => {})
+    child.once('exit', (code, signal) => {
+      running.delete(one.name)
+      if (stopping) return
+      const how = `${one.name} ended with ${code === null ? signal : `status ${code}`}`
+      const hopeless = !served.has(one.name) && starts >= FIRST_STARTS_MAX
+      if (STATUSES_FINAL.has(code ?? 0) || hopeless) {
+        giveUp(how)
+        notReady(new Error(how))
+        return
+      }
+      const sound = performance.now() - began > SOUND_MILLISECONDS
+      const wait = sound ? 0 : Math.min(BACKOFF_MILLISECONDS_FIRST * 2 ** (starts - 1), BACKOFF_MILLISECONDS_MAX)
+      say(`${how}; starting it again in ${wait} ms`)
+      const timer = setTimeout(() => {
+        timers.delete(timer)
+        if (!stopping) start(one, sound ? 1 : starts + 1)
+      }, wait)
+      timers.add(timer)
+    })
+  }
+
+  for (const one of watched) if (startable(one)) start(one, 1)
+  return {
+    ready,
+    gaveUp,
+    hangup: () => {
+      for (const child of running.values()) child.kill('SIGHUP')
+    },
+    stop: async milliseconds => {
+      stopping = true
+      for (const timer of timers) clearTimeout(timer)
+      const deadline = performance.now() + milliseconds
+      // Those that depend on others go first, all of one rank together: an engine must outlive what writes to it.
+      const needed = new Set(watched.flatMap(({ after }) => after))
+      const ranks = [watched.filter(({ name }) => !needed.has(name)), watched.filter(({ name }) => needed.has(name))]
+      for (const rank of ranks)
+        await Promise.all(rank.map(({ name }) => end(running.get(name), deadline - performance.now())))
+    },
+  }
+}
+
+const KILL_MILLISECONDS_MIN = 1_000
+
+async function end(child: ChildProcess | undefined, milliseconds: number): Promise<void> {
+  if (!child || child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise<void>(resolve => child.once('exit', () => resolve()))
+  child.kill('SIGTERM')
+  const late = setTimeout(() => child.kill('SIGKILL'), Math.max(milliseconds, KILL_MILLISECONDS_MIN))
+  await ended
+  clearTimeout(late)
+}

@@ -1,0 +1,22 @@
+/** The settings of the trial, as a file a newcomer can read and change. */
+export function trialSettings(options: {
+  readonly ports: { readonly http: number; readonly ssh: number; readonly admin: number }
+  readonly upstream: string
+  readonly passphrase: string
+}): string {
+  const { ports, upstream, passphrase } = options
+  return `# Written by npm start; changes are lost at the next. Every setting: config/drawbridge.example.yaml
+name: trial
+listen:
+  http: 127.0.0.1:${ports.http}
+  ssh: 127.0.0.1:${ports.ssh}
+  admin: 127.0.0.1:${ports.admin}
+redis: embedded
+postgres: embedded
+state: .
+upstreams:
+  demo: { url: ${JSON.stringify(`file://${encodeURI(upstream)}/`)} }
+ca: { passphrase: { file: ${JSON.stringify(passphrase)} } }
+limits: { drain: 5s }
+`
+}
