@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterAll(() => stand?.close())
 
 const transports = ['http', 'ssh'] as const
-const upstreams = ['web', 'local'] as const
+const upstreams = ['web', 'ssh1', 'local'] as const
 
 for (const transport of transports) {
   for (const upstream of upstreams) {

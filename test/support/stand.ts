@@ -17,6 +17,7 @@ import { type Nginx, startNginx } from './nginx.ts'
 import { type Postgres, startPostgres } from './postgres.ts'
 import { temporaryFolder } from './program.ts'
 import { type Redis, startRedis } from './redis.ts'
+import { plainSettings } from './settings.ts'
 import { type Sshd, sshCommand, startSshd } from './sshd.ts'
 
 /** A whole gate for a story: real Redis, Postgres, hosts of all three kinds over one folder of repositories, and proxies. */
@@ -96,40 +97,14 @@ export async function startStand(
     ],
     ['local', { ...common, name: 'local', url: new URL(`file://${folder}/`), credential: { type: 'none' } }],
   ])
-  const settings: Settings = {
-    name: 'proxy-1',
-    file: 'stand',
-    publicHttp: undefined,
-    publicSsh: undefined,
-    publicAdmin: undefined,
-    listen: {
-      http: { host: '127.0.0.1', port: 0 },
-      ssh: { host: '127.0.0.1', port: 0 },
-      admin: { host: '127.0.0.1', port: 0 },
-    },
+  const settings = plainSettings({
     redis: redis.url,
     postgres: pg.url,
     state,
-    upstreams: process.env.NOSSH ? new Map([...upstreams].filter(([n]) => n !== 'ssh1')) : upstreams,
-    policy: undefined,
+    upstreams: process.env.NOSSH ? new Map([...upstreams].filter(([name]) => name !== 'ssh1')) : upstreams,
     ssh: { hostKeys: [hostKey.path], trustedUserCAKeys: [] },
-    proxyProtocol: [],
-    limits: {
-      commands: 10_000,
-      connectionsPerSource: 1_000,
-      connections: 5_000,
-      loginGrace: 30_000,
-      loginAttempts: 6,
-      channels: 10,
-      headers: 10_000,
-      bodyIdle: 60_000,
-      total: 3_600_000,
-      drain: 2_000,
-      redisSilence: 4_000,
-    },
-    ledger: { whenAway: 'refuse', spoolBytes: 0 },
     ...options.change,
-  }
+  })
 
   const proxies: Proxy[] = []
   const startProxy = async (change: Partial<Settings> = {}): Promise<Proxy> => {

@@ -1,0 +1,78 @@
+import { connect, type Socket } from 'node:net'
+
+export interface Load {
+  readonly requests: number
+  readonly seconds: number
+  /** Milliseconds, ascending. */
+  readonly latencies: readonly number[]
+}
+
+/**
+ * The same GET over and over, on so many connections at once, for so many seconds: raw sockets, so that the asking costs as
+ * little as it can. Throws on any answer but 200.
+ */
+export async function load(options: {
+  readonly url: URL
+  readonly headers: readonly string[]
+  readonly connections: number
+  readonly seconds: number
+}): Promise<Load> {
+  const { url, headers, connections, seconds } = options
+  const request = Buffer.from(
+    [`GET ${url.pathname}${url.search} HTTP/1.1`, `Host: ${url.host}`, ...headers, '', ''].join('\r\n'),
+  )
+  const latencies: number[] = []
+  const start = performance.now()
+  const until = start + seconds * 1000
+  await Promise.all(
+    Array.from({ length: connections }, async () => {
+      const socket = connect({ host: url.hostname, port: Number(url.port), noDelay: true })
+      await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject))
+      while (performance.now() < until) {
+        const at = performance.now()
+        await ask(socket, request)
+        latencies.push(performance.now() - at)
+      }
+      socket.destroy()
+    }),
+  )
+  latencies.sort((a, b) => a - b)
+  return { requests: latencies.length, seconds: (performance.now() - start) / 1000, latencies }
+}
+
+function ask(socket: Socket, request: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let bytes: Buffer = Buffer.alloc(0)
+    const onData = (chunk: Buffer) => {
+      bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk])
+      if (!isWhole(bytes)) return
+      socket.off('data', onData).off('close', onClose)
+      if (bytes.toString('latin1', 9, 12) !== '200') reject(new Error(bytes.toString('latin1', 0, 300)))
+      else resolve()
+    }
+    const onClose = () => reject(new Error('the connection was closed in the middle of an answer'))
+    socket.on('data', onData).once('close', onClose)
+    socket.write(request)
+  })
+}
+
+function isWhole(bytes: Buffer): boolean {
+  const headEnd = bytes.indexOf('\r\n\r\n')
+  if (headEnd < 0) return false
+  const head = bytes.toString('latin1', 0, headEnd)
+  const length = /content-length: (\d+)/i.exec(head)?.[1]
+  if (length !== undefined) return bytes.length >= headEnd + 4 + Number(length)
+  return bytes.subarray(-5).toString('latin1') === '0\r\n\r\n'
+}
+
+/** The value below which this share of them lies; `sorted` ascending. */
+export function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
+}
+
+export function median(values: readonly number[]): number {
+  return percentile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  )
+}
