@@ -67,20 +67,21 @@ export function whyNoVote(ballot: Ballot, voter: Voter): string | undefined {
 /** How far these votes fill the plan. Votes of people who have none are passed over, whoever let them in. */
 export function tally(ballot: Ballot, votes: readonly Vote[]): Tally {
   const steps = slotsOf(ballot)
-  const voters = approving(ballot, votes)
-  const match = matching(steps.flat(), voters)
-  const needed = steps.flat().length
+  const slots = steps.flat()
+  const filled = fillable(slots, approving(ballot, votes))
   let before = 0
-  let waitingFor: readonly Slot[] = []
-  for (const step of steps) {
-    const reached = matching(steps.flat().slice(0, before + step.length), voters)
-    if (reached.size < before + step.length) {
-      waitingFor = step.filter((_, index) => !reached.has(before + index))
-      break
-    }
+  const open = steps.map(step => {
+    const waiting = step.filter((_, index) => !filled.has(before + index))
     before += step.length
+    return waiting
+  })
+  const waitingFor = open.find(waiting => waiting.length > 0) ?? []
+  return {
+    satisfied: slots.length > 0 && filled.size === slots.length,
+    counted: filled.size,
+    needed: slots.length,
+    waitingFor,
   }
-  return { satisfied: needed > 0 && match.size === needed, counted: match.size, needed, waitingFor }
 }
 
 /** The slots of each step, with those who joined by escalation. */
@@ -117,24 +118,25 @@ function fills(authority: Authority, approver: Approver): boolean {
 }
 
 /**
- * The most slots that can be filled by a different person each; slot → voter. First come, first served would let the one
- * person who is in both groups be spent on the slot that somebody else could have filled. (Kuhn's augmenting paths.)
+ * Which slots can be filled by a different person each, as many as possible and earlier ones first. First come, first
+ * served would spend the one person who is in both groups on the slot that somebody else could have filled. (Kuhn's
+ * augmenting paths; a slot that was filled stays filled, only by whom may change.)
  */
-function matching(slots: readonly Slot[], voters: readonly (readonly Authority[])[]): ReadonlyMap<number, number> {
-  const voterOf = new Map<number, number>()
-  const seat = (voter: number, tried: Set<number>): boolean => {
-    for (const [index, slot] of slots.entries()) {
-      if (tried.has(index) || !slot.some(approver => voters[voter]!.some(authority => fills(authority, approver))))
+function fillable(slots: readonly Slot[], voters: readonly (readonly Authority[])[]): ReadonlySet<number> {
+  const slotOf = new Map<number, number>()
+  const seat = (slot: number, tried: Set<number>): boolean => {
+    for (const [voter, authorities] of voters.entries()) {
+      if (tried.has(voter) || !slots[slot]!.some(approver => authorities.some(authority => fills(authority, approver))))
         continue
-      tried.add(index)
-      const sitting = voterOf.get(index)
+      tried.add(voter)
+      const sitting = slotOf.get(voter)
       if (sitting === undefined || seat(sitting, tried)) {
-        voterOf.set(index, voter)
+        slotOf.set(voter, slot)
         return true
       }
     }
     return false
   }
-  for (const voter of voters.keys()) seat(voter, new Set())
-  return voterOf
+  for (const slot of slots.keys()) seat(slot, new Set())
+  return new Set(slotOf.values())
 }

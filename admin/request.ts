@@ -272,9 +272,9 @@ function vote(request: Request, cast: Vote, at: number): Outcome {
     const denied = { ...move(request, 'deny'), votes: [...request.votes, cast] }
     return { request: { ...denied, windows: denied.windows.map(window => moveWindow(window, 'deny')) } }
   }
-  if (request.state !== 'requested') return { request, refused: `it is ${request.state} already` }
   // A double click, or the same approval by way of two screens.
   if (request.votes.some(({ voter }) => voter.person === cast.voter.person)) return { request }
+  if (request.state !== 'requested') return { request, refused: `it is ${request.state} already` }
   const counted = { ...request, votes: [...request.votes, cast] }
   return { request: tally(ballotOf(counted), counted.votes).satisfied ? approve(counted, at) : counted }
 }

@@ -52,7 +52,9 @@ function overlaps(a: readonly string[], b: readonly string[]): boolean {
   return walk(a, b, (i, j, rest) => {
     const x = a[i]
     const y = b[j]
-    if (x === undefined || y === undefined) return (x ?? y ?? '**') === '**'
+    if (x === undefined && y === undefined) return true
+    if (x === undefined) return y === '**' && rest(i, j + 1)
+    if (y === undefined) return x === '**' && rest(i + 1, j)
     if (x === '**') return rest(i + 1, j) || rest(i, j + 1)
     if (y === '**') return rest(i, j + 1) || rest(i + 1, j)
     return meets(x, y) && rest(i + 1, j + 1)

@@ -1,0 +1,215 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Command } from 'commander'
+import { explain, type Question } from '../config/evaluate.ts'
+import { policySources, readPolicy } from '../config/policy/load.ts'
+import { PolicyError } from '../config/policy/problems.ts'
+import { type ReplayOperation, replay } from '../config/policy/replay.ts'
+import { loadPolicyTests, runPolicyTests } from '../config/policy/unittest.ts'
+import { readTrigger } from '../config/policy/words.ts'
+
+/**
+ * `drawbridge policy check|explain|test|replay`. These read files and ask nobody, so that they run in any pipeline.
+ *
+ * Exit status: 0 well; 1 the answer is no (a test failed, an operation is refused, a replay found changes with --strict);
+ * 2 the policy, or what was typed, is not understood.
+ */
+export function policyCommand(program: Command): void {
+  const policy = program.command('policy').description('check, explain, test and replay the policy')
+
+  policy
+    .command('check')
+    .description('read a policy and say everything that is wrong with it')
+    .argument('[path]', 'a file, or a folder of .yaml files', 'policy.yaml')
+    .option('--json', 'as JSON')
+    .action((path: string, options: { json?: boolean }) =>
+      understood(options, () => {
+        const { version, rules, files } = readPolicy(path)
+        if (options.json) data({ ok: true, version, rules: rules.length, files })
+        else
+          say(
+            `policy ${version}: ${rules.length} ${rules.length === 1 ? 'rule' : 'rules'} in ${files.length === 1 ? files[0] : `${files.length} files`}`,
+          )
+        return 0
+      }),
+    )
+
+  policy
+    .command('explain')
+    .description('which rule decides, and what would be needed')
+    .argument('<principal>')
+    .argument('<action>', 'push, clone, force-push, delete, tag, …')
+    .argument('<repository>', '<upstream>/<path>')
+    .argument('[refs...]')
+    .option('--policy <path>', 'a file or a folder', 'policy.yaml')
+    .option('--group <name...>', 'a group of the principal at the identity provider')
+    .option('--kind <kind>', 'person, ci or service', 'person')
+    .option('--address <address>', 'where they come from')
+    .option('--at <moment>', 'at another time, such as 2026-12-24T18:00:00Z')
+    .option('--json', 'as JSON')
+    .action((principal: string, action: string, repository: string, refs: string[], options: ExplainOptions) =>
+      understood(options, () => explainAll({ principal, action, repository, refs }, options)),
+    )
+
+  policy
+    .command('test')
+    .description('run the unit tests beside the policy (*.test.yaml)')
+    .argument('[path]', 'the policy: a file or a folder', 'policy.yaml')
+    .option('--json', 'as JSON')
+    .action((path: string, options: { json?: boolean }) => understood(options, () => runTests(path, options)))
+
+  policy
+    .command('replay')
+    .description('what this policy would change for operations that were recorded')
+    .argument('[path]', 'the new policy', 'policy.yaml')
+    .requiredOption('--operations <file>', 'recorded operations, one JSON object a line; - is standard input')
+    .option('--before <path>', 'compare with this policy, and not with what happened')
+    .option('--strict', 'exit with 1 when anything would change')
+    .option('--json', 'as JSON')
+    .action((path: string, options: ReplayOptions) => understood(options, () => runReplay(path, options)))
+}
+
+interface ExplainOptions {
+  readonly policy: string
+  readonly group?: string[]
+  readonly kind: string
+  readonly address?: string
+  readonly at?: string
+  readonly json?: boolean
+}
+
+function explainAll(
+  asked: { principal: string; action: string; repository: string; refs: string[] },
+  options: ExplainOptions,
+): number {
+  const trigger = readTrigger(asked.action)
+  if (typeof trigger === 'string') throw new UsageError(trigger)
+  const { kind } = options
+  if (kind !== 'person' && kind !== 'ci' && kind !== 'service') throw new UsageError('--kind is person, ci or service')
+  const now = options.at === undefined ? Date.now() : Date.parse(options.at)
+  if (Number.isNaN(now)) throw new UsageError('--at is a moment such as 2026-12-24T18:00:00Z')
+  const refs = (trigger.ref === undefined ? asked.refs : [trigger.ref]).map(ref =>
+    ref.startsWith('refs/') ? ref : `refs/heads/${ref}`,
+  )
+  const policy = readPolicy(options.policy)
+  const who = {
+    principal: asked.principal,
+    kind,
+    groups: options.group ?? [],
+    ...(options.address !== undefined && { address: options.address }),
+  } as const
+  // `push` is several actions; those that mean nothing on the refs named are left out.
+  const tags = refs.length > 0 && refs.every(ref => ref.startsWith('refs/tags/'))
+  const relevant = trigger.actions.filter(
+    action =>
+      trigger.actions.length === 1 ||
+      (action !== 'lfs-upload' && action !== 'lfs-download' && (action === 'tag') === tags),
+  )
+  const explained = relevant.map(action => {
+    const question: Question = { ...who, action, repository: asked.repository, refs }
+    return { action, ...explain(policy, question, { grants: [] }, now) }
+  })
+  if (options.json) data(explained.map(({ action, decision, trace }) => ({ action, decision, trace })))
+  else {
+    for (const { action, trace } of explained) {
+      data(`${action}:`)
+      for (const sentence of trace) data(`  ${sentence}`)
+    }
+  }
+  return explained.some(({ decision }) => decision.kind === 'refused') ? 1 : 0
+}
+
+function runTests(path: string, options: { json?: boolean }): number {
+  const policy = readPolicy(path)
+  const sources = testFiles(path).map(file => ({ file, text: readFileSync(file, 'utf8') }))
+  if (sources.length === 0) throw new UsageError(`no *.test.yaml beside ${path}`)
+  const results = runPolicyTests(policy, loadPolicyTests(sources))
+  const failed = results.filter(({ differences }) => differences.length > 0)
+  if (options.json) data({ version: policy.version, results })
+  else {
+    for (const { place, name, differences } of failed) {
+      data(`${place}: ${name}`)
+      for (const difference of differences) data(`  ${difference}`)
+    }
+    say(`${results.length - failed.length} passed, ${failed.length} failed`)
+  }
+  return failed.length === 0 ? 0 : 1
+}
+
+function testFiles(path: string): string[] {
+  policySources(path)
+  const folder = statSync(path).isDirectory() ? path : dirname(path)
+  const names = readdirSync(folder).filter(name => /\.test\.ya?ml$/.test(name))
+  return names.sort().map(name => join(folder, name))
+}
+
+interface ReplayOptions {
+  readonly operations: string
+  readonly before?: string
+  readonly strict?: boolean
+  readonly json?: boolean
+}
+
+function runReplay(path: string, options: ReplayOptions): number {
+  const before = options.before === undefined ? undefined : readPolicy(options.before)
+  const operations = readFileSync(options.operations === '-' ? 0 : options.operations, 'utf8')
+    .split('\n')
+    .filter(line => line.trim() !== '')
+    .map(readOperation)
+  const changes = replay(readPolicy(path), operations, before)
+  for (const { operation, direction, was, becomes } of changes) {
+    if (options.json) data({ id: operation.id, direction, was, becomes })
+    else
+      data(
+        `${operation.id} ${operation.principal} ${operation.action} ${operation.repository} ${operation.refs.join(' ')}: ${was} → ${becomes}`,
+      )
+  }
+  say(`${changes.length} of ${operations.length} operations would change`)
+  return changes.length > 0 && options.strict ? 1 : 0
+}
+
+function readOperation(line: string, index: number): ReplayOperation {
+  const wrong = () =>
+    new UsageError(
+      `line ${index + 1} is no operation: {"id", "at", "principal", "kind", "groups", "action", "repository", "refs", "result"}`,
+    )
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    throw wrong()
+  }
+  if (typeof value !== 'object' || value === null) throw wrong()
+  const read = value as Partial<Record<keyof ReplayOperation, unknown>>
+  const at = typeof read.at === 'string' ? Date.parse(read.at) : read.at
+  const texts = [read.id, read.principal, read.kind, read.action, read.repository, read.result].every(
+    text => typeof text === 'string',
+  )
+  if (!texts || typeof at !== 'number' || Number.isNaN(at) || !Array.isArray(read.refs) || !Array.isArray(read.groups))
+    throw wrong()
+  return { ...(value as ReplayOperation), at }
+}
+
+/** What was typed cannot be done. */
+class UsageError extends Error {}
+
+function understood(options: { json?: boolean }, run: () => number): void {
+  try {
+    process.exitCode = run()
+  } catch (error) {
+    const known =
+      error instanceof UsageError || error instanceof PolicyError || (error instanceof Error && 'code' in error)
+    if (!known) throw error
+    process.exitCode = 2
+    if (options.json && error instanceof PolicyError) data({ ok: false, problems: error.problems })
+    else say((error as Error).message)
+  }
+}
+
+function data(value: unknown): void {
+  process.stdout.write(`${typeof value === 'string' ? value : JSON.stringify(value)}\n`)
+}
+
+function say(text: string): void {
+  for (const line of text.split('\n')) process.stderr.write(`drawbridge: ${line}\n`)
+}
