@@ -344,6 +344,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
       await draining
       clearInterval(sweeper)
       await spool?.close()
+      if (sql !== options.sql) await sql.end({ timeout: 1 })
     },
   }
 }

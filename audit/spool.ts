@@ -5,10 +5,10 @@ import { crc32 } from 'node:zlib'
 import type { Numbered } from './inbox.ts'
 import type { Record } from './record.ts'
 
-// One frame for what was appended together: length of the payload, CRC-32 of the payload (each four bytes, big endian), payload:
-// a JSON array of [proxy, boot, n, at, body], body being the record's canonical JSON as a string. A crash while appending can
+// One frame for what was appended together: length of the payload, CRC-32 of the payload, CRC-32 of these eight bytes (each four
+// bytes, big endian; the last tells a frame that was never finished from a length that has gone bad), payload: a JSON array of [proxy, boot, n, at, body], body being the record's canonical JSON as a string. A crash while appending can
 // leave any part of the frame unwritten, but nothing before it.
-const FRAME_HEAD_BYTES = 8
+const FRAME_HEAD_BYTES = 12
 const FRAME_BYTES_MAX = 64 << 20
 
 /** The file cannot take more, or holds something that is not a spool. */
@@ -143,26 +143,35 @@ async function checkedSize(file: SpoolFile, path: string): Promise<number> {
 
 /** The payload of the frame at `at`, if the frame is whole and sound. */
 async function payloadAt(file: SpoolFile, at: number, size: number): Promise<Buffer | undefined> {
+  const head = await headAt(file, at, size)
+  if (!head || head.length > size - at - FRAME_HEAD_BYTES) return undefined
+  const payload = Buffer.alloc(head.length)
+  await readAll(file, payload, at + FRAME_HEAD_BYTES)
+  return crc32(payload) === head.checksum ? payload : undefined
+}
+
+async function headAt(
+  file: SpoolFile,
+  at: number,
+  size: number,
+): Promise<{ length: number; checksum: number } | undefined> {
   if (size - at < FRAME_HEAD_BYTES) return undefined
   const head = Buffer.alloc(FRAME_HEAD_BYTES)
   await readAll(file, head, at)
-  const length = head.readUInt32BE(0)
-  if (length === 0 || length > FRAME_BYTES_MAX || length > size - at - FRAME_HEAD_BYTES) return undefined
-  const payload = Buffer.alloc(length)
-  await readAll(file, payload, at + FRAME_HEAD_BYTES)
-  return crc32(payload) === head.readUInt32BE(4) ? payload : undefined
+  const sound = crc32(head.subarray(0, 8)) === head.readUInt32BE(8) && head.readUInt32BE(0) <= FRAME_BYTES_MAX
+  return sound ? { length: head.readUInt32BE(0), checksum: head.readUInt32BE(4) } : undefined
 }
 
-/** Whether a frame that does not hold is the last one: it claims to reach the end of the file or beyond, or it is all zeros. */
+/** Whether a frame that does not hold is the last one: its head is cut short, reaches to the end of the file or beyond, or nothing but zeros follows. */
 async function isLast(file: SpoolFile, at: number, size: number): Promise<boolean> {
   const rest = size - at
   if (rest < FRAME_HEAD_BYTES) return true
+  const head = await headAt(file, at, size)
+  if (head) return head.length >= rest - FRAME_HEAD_BYTES
   if (rest > FRAME_BYTES_MAX + FRAME_HEAD_BYTES) return false
   const bytes = Buffer.alloc(rest)
   await readAll(file, bytes, at)
-  const length = bytes.readUInt32BE(0)
-  if (length === 0) return bytes.every(byte => byte === 0)
-  return length <= FRAME_BYTES_MAX && length >= rest - FRAME_HEAD_BYTES
+  return bytes.every(byte => byte === 0)
 }
 
 function damaged(path: string, at: number): SpoolError {
@@ -182,6 +191,7 @@ function frame(records: readonly Numbered[]): Buffer {
   const head = Buffer.alloc(FRAME_HEAD_BYTES)
   head.writeUInt32BE(payload.length, 0)
   head.writeUInt32BE(crc32(payload), 4)
+  head.writeUInt32BE(crc32(head.subarray(0, 8)), 8)
   return Buffer.concat([head, payload])
 }
 

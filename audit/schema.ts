@@ -1,0 +1,156 @@
+import { z } from 'zod'
+import type { Record } from './record.ts'
+
+const text = z.string()
+const texts = z.array(text)
+const count = z.int().min(0)
+const time = z.iso.datetime()
+const objectId = z.string().describe('hexadecimal, 40 or 64 digits')
+
+const identity = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('token'), id: text }),
+  z.strictObject({ kind: z.literal('key'), fingerprint: text }),
+  z.strictObject({ kind: z.literal('certificate'), serial: text, keyId: text, fingerprint: text, authority: text }),
+])
+
+const origin = z.strictObject({
+  transport: z.enum(['http', 'ssh']),
+  address: text,
+  connection: text.describe('one TCP connection'),
+  agent: text,
+})
+
+const askedUpdate = {
+  ref: text,
+  old: objectId,
+  new: objectId,
+  action: z.enum(['create', 'update', 'force', 'delete', 'tag', 'update-or-force']),
+}
+const asked = z.array(z.strictObject(askedUpdate))
+const done = z.array(
+  z.strictObject({ ...askedUpdate, result: z.enum(['ok', 'rejected', 'unknown']), reason: text.optional() }),
+)
+
+const fetchDetail = z.strictObject({
+  wants: count,
+  haves: count,
+  depth: text.optional(),
+  filter: text.optional(),
+  kind: z.enum(['clone', 'incremental']),
+})
+
+const operation = {
+  operation: text,
+  principal: text,
+  repository: text.describe('<upstream>/<path>'),
+  service: z.enum(['upload-pack', 'receive-pack', 'upload-archive', 'lfs']),
+  action: z.enum(['list', 'fetch', 'push', 'archive']),
+}
+
+const by = text.describe('the principal who did it, or drawbridge itself')
+const optionalReason = { reason: text.optional() }
+const lock = { by, principal: text, reason: text }
+const token = { by, token: text, principal: text, roles: texts, expires: time.optional() }
+const key = { by, fingerprint: text, principal: text, expires: time.optional() }
+const certificate = { by, serial: text, keyId: text, principals: texts, expires: time.optional(), ...optionalReason }
+const authority = { by, ring: z.enum(['user', 'host']), fingerprint: text }
+const version = { by, version: text, ...optionalReason }
+const role = { by, role: text, ...optionalReason }
+const request = {
+  by,
+  request: text,
+  principal: text,
+  repository: text,
+  actions: texts,
+  refs: texts,
+  reason: text,
+  rule: text.optional(),
+}
+
+type Members = { readonly [name: string]: z.ZodType }
+
+/** What each kind consists of beside its `kind`. A kind that is missing here does not compile. */
+const MEMBERS = {
+  'operation.start': {
+    ...operation,
+    identity,
+    origin,
+    protocol: z.literal([0, 1, 2]),
+    grants: texts,
+    updates: asked.optional(),
+    fetch: fetchDetail.optional(),
+    pushOptions: texts.optional(),
+  },
+  'operation.end': {
+    ...operation,
+    result: z.enum(['ok', 'failed', 'cut', 'refused', 'interrupted']),
+    reason: text.optional(),
+    bytesIn: count,
+    bytesOut: count,
+    milliseconds: count,
+    updates: done.optional(),
+    objects: count.optional(),
+  },
+  'operation.refused': { ...operation, identity, origin, code: text, reason: text, updates: asked.optional() },
+  'signin.refused': { origin, code: text, reason: text, claimed: text.optional() },
+  'grant.issued': {
+    by,
+    grant: text,
+    principal: text,
+    repository: text,
+    actions: texts,
+    refs: texts,
+    starts: time,
+    expires: time,
+    idle: count.optional(),
+    uses: count.optional(),
+    reason: text,
+    request: text.optional(),
+  },
+  'grant.extended': { by, grant: text, principal: text, expires: time, reason: text },
+  'grant.ended': {
+    by,
+    grant: text,
+    principal: text,
+    how: z.enum(['expired', 'revoked', 'released', 'idle', 'used', 'locked']),
+    reason: text,
+  },
+  'session.cut': { by, operation: text, principal: text, reason: text },
+  'principal.locked': lock,
+  'principal.unlocked': lock,
+  'token.created': token,
+  'token.revoked': token,
+  'key.registered': key,
+  'key.revoked': key,
+  'certificate.issued': certificate,
+  'certificate.refused': certificate,
+  'certificate.revoked': certificate,
+  'authority.rotated': authority,
+  'authority.distrusted': authority,
+  'config.loaded': version,
+  'config.refused': version,
+  'policy.loaded': version,
+  'policy.refused': version,
+  'role.started': role,
+  'role.stopped': role,
+  'request.made': request,
+  'request.approved': request,
+  'request.denied': request,
+  'request.withdrawn': request,
+  'request.lapsed': request,
+  'request.vote': request,
+  'ledger.gap': { by, proxy: text, boot: text, from: count, to: count },
+  'ledger.duplicate': { operation: text },
+} satisfies { readonly [kind in Record['kind']]: Members }
+
+export const KINDS = Object.keys(MEMBERS) as Record['kind'][]
+
+/** A record of any kind; names and members beyond these are an error. */
+export const recordSchema: z.ZodType = z
+  .union(Object.entries(MEMBERS).map(([kind, members]) => z.strictObject({ kind: z.literal(kind), ...members })))
+  .describe('A record of the Drawbridge ledger')
+
+/** The same as JSON Schema, 2020-12; published as `record.schema.json`. */
+export function jsonSchema(): object {
+  return z.toJSONSchema(recordSchema, { target: 'draft-2020-12' })
+}
