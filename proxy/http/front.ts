@@ -55,8 +55,6 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
     requestTimeout: 0,
     headersTimeout: 0,
   })
-  // Otherwise node drops what is beyond the hundredth header without a word, and with it perhaps an Authorization.
-  http.maxHeadersCount = 0
   http.on('request', (request, response) => onRequest(request, response, false))
   http.on('checkContinue', (request, response) => onRequest(request, response, true))
   http.on('checkExpectation', (request, response) => onRequest(request, response, false))

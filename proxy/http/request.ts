@@ -50,6 +50,7 @@ const TOKEN_NEEDED = [
   'get one with: git access login',
 ].join('\n')
 const SLOWED_DOWN = 'too many wrong credentials came from your address; wait, then try again with a good one'
+const CANNOT_CHECK = 'the gate cannot check credentials and lets nothing through; try again in some seconds'
 
 type GitRoute = Extract<Route, { kind: 'advertise' | 'exchange' }>
 
@@ -191,8 +192,16 @@ async function signIn(exchange: Exchange, options: RequestOptions, gone: AbortSi
   }
   const credential = parseAuthorization(header)
   const found = credential
-    ? await options.identify(credential, origin)
+    ? await options.identify(credential, origin).catch((cause: unknown) => {
+        options.log.error({ connection: connection.id, err: cause }, 'a credential could not be checked')
+        return undefined
+      })
     : { refused: 'the Authorization header is malformed' }
+  // Not a 401: git would throw away a credential that may be good.
+  if (!found) {
+    await refuse(exchange, options, 503, CANNOT_CHECK, { 'retry-after': '5' })
+    return undefined
+  }
   if (!('refused' in found)) {
     throttle.succeeded(header)
     return found

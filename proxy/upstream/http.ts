@@ -27,7 +27,8 @@ export function httpUpstream(settings: UpstreamSettings): Connect {
     pipelining: 1,
     allowH2: false,
     connect: { timeout: settings.connectTimeout, rejectUnauthorized: true },
-    // Counted from the end of the request to the head of the answer, and between two bytes of it that we wait for.
+    // Counted from the last byte the host took to the head of its answer, and between two bytes of it that we wait for: a
+    // push may take as long as its client likes.
     headersTimeout: settings.idleTimeout,
     bodyTimeout: settings.idleTimeout,
     keepAliveTimeout: WARM_MILLISECONDS,
@@ -70,9 +71,7 @@ class HttpUpstream implements Upstream {
   async exchange(body: Readable, signal: AbortSignal): Promise<Readable> {
     const service = this.#service()
     const small = await wholeIfSmall(body, signal)
-    const stalled = new AbortController()
-    if (small === undefined) this.#watchStall(body, stalled)
-    return this.#request(AbortSignal.any([signal, stalled.signal]), {
+    return this.#request(signal, {
       method: 'POST',
       path: `${this.#path()}/git-${service}`,
       accept: `application/x-git-${service}-result`,
@@ -162,20 +161,6 @@ class HttpUpstream implements Upstream {
       return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
     }
     return undefined
-  }
-
-  /** Gives up a request whose bytes the host does not take. */
-  #watchStall(body: Readable, stalled: AbortController): void {
-    let timer: NodeJS.Timeout | undefined
-    const disarm = () => clearTimeout(timer)
-    body.on('pause', () => {
-      disarm()
-      timer = setTimeout(() => {
-        const detail = `${this.#settings.url.origin} took no byte of a request for ${this.#settings.idleTimeout / 1000} seconds`
-        stalled.abort(new UpstreamError('timeout', 'the Git host did not answer in time', detail))
-      }, this.#settings.idleTimeout)
-    })
-    body.on('resume', disarm).on('end', disarm).on('close', disarm)
   }
 
   #fault(cause: unknown): UpstreamError {

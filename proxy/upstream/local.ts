@@ -38,6 +38,7 @@ class LocalUpstream implements Upstream {
     this.#base = base
     this.#target = target
     this.conversational = !target.stateless
+    this.conversational = !target.stateless
   }
 
   async advertise(signal: AbortSignal): Promise<Readable> {

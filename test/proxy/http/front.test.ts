@@ -107,6 +107,17 @@ test('a source that goes on with wrong credentials is slowed down, then told whe
   await strict.close(0)
 })
 
+test('when credentials cannot be checked, nobody comes in and no credential is called wrong', async () => {
+  const blind = await startFront(echo, { identify: () => Promise.reject(new Error('Redis at 10.0.0.9 is away')) })
+  const response = await fetch(blind.url + ADVERTISE, { headers: good })
+  expect(response.status).toBe(503)
+  expect(await response.text()).toBe(
+    'the gate cannot check credentials and lets nothing through; try again in some seconds\n',
+  )
+  expect([blind.served, blind.refused]).toEqual([[], []])
+  await blind.close(0)
+})
+
 test('what is no name of a repository looks like one to which there is no window, and is recorded', async () => {
   const before = front.served.length
   const response = await fetch(`${front.url}/acme/a$b.git/info/refs?service=git-upload-pack`, { headers: good })

@@ -67,7 +67,10 @@ describe('a stateless client', () => {
   })
 
   test('exchanges without having asked for the advertisement', async () => {
-    const answer = await connect(target({ protocol: 2 })).exchange(body(LS_REFS), never)
+    const upstream = connect(target({ protocol: 2 }))
+    // Rounds of haves are requests of their own: git's programs take them so.
+    expect(upstream.conversational).toBe(false)
+    const answer = await upstream.exchange(body(LS_REFS), never)
     expect(await text(answer)).toContain(`${main} refs/heads/main`)
   })
 
