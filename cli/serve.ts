@@ -121,7 +121,11 @@ async function reload(role: Role, file: string, log: Logger): Promise<void> {
 }
 
 /** The processes for these roles, the engines among them where the settings ask for our own. */
-export function superviseRoles(roles: readonly RoleName[], settings: Settings): Supervised {
+export function superviseRoles(
+  roles: readonly RoleName[],
+  settings: Settings,
+  output: number | 'inherit' = 'inherit',
+): Supervised {
   const engines = (['redis', 'postgres'] as const).filter(engine => settings[engine] === 'embedded')
   const after = engines.length > 0 ? ['engines'] : []
   const watched: Watched[] = roles.map(role => ({
@@ -140,7 +144,7 @@ export function superviseRoles(roles: readonly RoleName[], settings: Settings): 
       after: [],
     })
   }
-  return supervise(watched, say)
+  return supervise(watched, { say, output })
 }
 
 /** How long `Supervised.stop` may take: what the roles themselves keep to, and a little. */

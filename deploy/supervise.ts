@@ -31,9 +31,16 @@ const STATUSES_FINAL = new Set([STATUS_SETTINGS])
 /** One that has never served and dies this often will not. */
 const FIRST_STARTS_MAX = 5
 
-/** Starts the processes in order and starts again whatever dies, a little later each time. */
-export function supervise(watched: readonly Watched[], say: (line: string) => void): Supervised {
+/**
+ * Starts the processes in order and starts again whatever dies, a little later each time. `output`: a file descriptor for what
+ * they write.
+ */
+export function supervise(
+  watched: readonly Watched[],
+  { say, output = 'inherit' }: { readonly say: (line: string) => void; readonly output?: number | 'inherit' },
+): Supervised {
   const running = new Map<string, ChildProcess>()
+  const begun = new Set<string>()
   const timers = new Set<NodeJS.Timeout>()
   const served = new Map<string, Readonly<Record<string, string>>>()
   const {
@@ -45,17 +52,17 @@ export function supervise(watched: readonly Watched[], say: (line: string) => vo
   let stopping = false
   ready.catch(() => {})
 
-  const startable = ({ name, after }: Watched) =>
-    !running.has(name) && !served.has(name) && after.every(other => served.has(other))
+  const startable = ({ name, after }: Watched) => !begun.has(name) && after.every(other => served.has(other))
 
   const start = (one: Watched, starts: number) => {
     const began = performance.now()
     // A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which ends everything in order.
     const child = spawn(process.execPath, [one.script, ...one.args], {
       env: one.env,
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      stdio: ['ignore', output, output, 'ipc'],
       detached: true,
     })
+    begun.add(one.name)
     running.set(one.name, child)
     child.on('message', (message: ReadyMessage) => {
       if (message.kind !== 'ready') return

@@ -31,7 +31,7 @@ export function wantsEngines(settings: Settings): boolean {
  */
 export function withEngines(settings: Settings): { settings: Settings; env: Record<string, string> } {
   const sockets = engineSockets(settings.state)
-  const redis = settings.redis === 'embedded' ? sockets.redis : settings.redis
+  const redis = settings.redis === 'embedded' ? `unix://${sockets.redis}` : settings.redis
   if (settings.postgres !== 'embedded') return { settings: { ...settings, redis }, env: {} }
   return {
     settings: { ...settings, redis, postgres: 'postgres:///postgres' },

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -25,6 +25,7 @@ function say(line: string): void {
 async function trial(folder: string): Promise<number> {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const readyFile = join(folder, 'ready.json')
+  const logFile = join(folder, 'drawbridge.log')
   const release = await holdFolder(folder, 'trial')
   if (!release) {
     say(`already running here; what to try is in ${relative(process.cwd(), readyFile)}`)
@@ -45,7 +46,7 @@ async function trial(folder: string): Promise<number> {
     untilOrphaned(),
     new Promise(resolve => process.once('SIGHUP', resolve)),
   ])
-  const supervised = superviseRoles(['proxy', 'admin', 'ca'], settings)
+  const supervised = superviseRoles(['proxy', 'admin', 'ca'], settings, openSync(logFile, 'w', 0o600))
   const outcome = await Promise.race([told.then(() => 'stop' as const), supervised.gaveUp, supervised.ready])
   if (typeof outcome === 'object') {
     const { http = '', ssh = '', admin = '' } = outcome
@@ -54,8 +55,8 @@ async function trial(folder: string): Promise<number> {
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
     process.stdout.write(welcome(ready))
     const why = await Promise.race([told.then(() => undefined), supervised.gaveUp])
-    if (why !== undefined) say(`${why}; stopping`)
-  } else if (outcome !== 'stop') say(`${outcome}; stopping`)
+    if (why !== undefined) say(`${why}; stopping; what it said is in ${relative(process.cwd(), logFile)}`)
+  } else if (outcome !== 'stop') say(`${outcome}; stopping; what it said is in ${relative(process.cwd(), logFile)}`)
   rmSync(readyFile, { force: true })
   await supervised.stop(stopMilliseconds(settings))
   release()
@@ -108,4 +109,9 @@ function untilOrphaned(): Promise<void> {
   })
 }
 
-process.exit(await trial(process.env.DRAWBRIDGE_TRIAL ?? join(ROOT, 'var', 'trial')))
+try {
+  process.exit(await trial(process.env.DRAWBRIDGE_TRIAL ?? join(ROOT, 'var', 'trial')))
+} catch (error) {
+  say(error instanceof Error ? error.message : String(error))
+  process.exit(1)
+}

@@ -17,9 +17,10 @@ export async function makeHello(path: string): Promise<void> {
 
 /** The stream git fast-import reads. */
 function history(): string {
+  let mark = 0
   const commit = (ref: string, seconds: number, message: string, file: string, content: string) => {
     const data = (text: string) => `data ${Buffer.byteLength(text)}\n${text}\n`
-    return `commit ${ref}\ncommitter Hello <hello@example.org> ${seconds} +0000\n${data(message)}M 100644 inline ${file}\n${data(content)}\n`
+    return `commit ${ref}\nmark :${++mark}\ncommitter Hello <hello@example.org> ${seconds} +0000\n${data(message)}M 100644 inline ${file}\n${data(content)}\n`
   }
   return [
     commit(
@@ -30,7 +31,7 @@ function history(): string {
       '# Hello\n\nA repository behind Drawbridge.\n',
     ),
     commit('refs/heads/main', 1_767_229_200, 'Greet by name\n', 'hello.sh', '#!/bin/sh\necho "hello, $USER"\n'),
-    'tag v1.0\nfrom refs/heads/main\ntagger Hello <hello@example.org> 1767232800 +0000\ndata 12\nVersion 1.0\n\n',
+    'tag v1.0\nfrom :2\ntagger Hello <hello@example.org> 1767232800 +0000\ndata 12\nVersion 1.0\n\n',
     commit(
       'refs/heads/main',
       1_767_236_400,
@@ -38,7 +39,7 @@ function history(): string {
       'hello.sh',
       '#!/bin/sh\necho "hello, ${USER:-world}"\n',
     ),
-    'reset refs/heads/release/1.0\nfrom refs/tags/v1.0^0\n\n',
+    'reset refs/heads/release/1.0\nfrom :2\n\n',
   ].join('')
 }
 
