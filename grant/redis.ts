@@ -1,4 +1,4 @@
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 
 /** How long one question to Redis may take. Longer is the same as unreachable: the attempt is refused. */
 export const ANSWER_MILLISECONDS_MAX = 900
@@ -20,24 +20,68 @@ export class StoreError extends Error {
  * A connection to Redis as everything here needs it: it fails at once instead of queueing while there is no connection,
  * and never stops trying to come back.
  *
- * @param url `redis://`, `rediss://`, or the path of a unix socket
+ * @param url `redis:`, `rediss:`, `unix:` and the path of a socket, or
+ *   `sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER/DB`
  * @param onError hears of lost connections; without a listener they would end the process
  */
 export function connectRedis(url: string, onError: (error: Error) => void): Redis {
-  const options = {
+  const redis = new Redis({
+    ...whereFrom(url),
     enableOfflineQueue: false,
     // A command that was sent and not answered may or may not have been done; sending it again is the caller's choice.
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
     connectTimeout: CONNECT_MILLISECONDS_MAX,
     commandTimeout: ANSWER_MILLISECONDS_MAX,
-    retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 10), RECONNECT_MILLISECONDS_MAX),
+    retryStrategy: times => Math.min(50 * 2 ** Math.min(times, 10), RECONNECT_MILLISECONDS_MAX),
     // A demoted primary answers READONLY: leave it and ask again who the primary is.
-    reconnectOnError: (error: Error) => error.message.startsWith('READONLY'),
-  }
-  const redis = url.startsWith('/') ? new Redis({ ...options, path: url }) : new Redis(url, options)
+    reconnectOnError: error => error.message.startsWith('READONLY'),
+  })
   redis.on('error', onError)
   return redis
+}
+
+const SENTINEL_PORT = 26_379
+
+type Where = Pick<
+  RedisOptions,
+  'path' | 'host' | 'port' | 'db' | 'username' | 'password' | 'tls' | 'sentinels' | 'name'
+>
+
+function whereFrom(url: string): Where {
+  if (url.startsWith('unix:')) return { path: url.replace(/^unix:(\/\/)?/, '') }
+  if (!url.startsWith('sentinel:')) return fromUrl(new URL(url))
+  // The host part is a list, which URL does not take.
+  const parts = /^sentinel:\/\/(?:([^:@/]*):([^@/]*)@)?([^/]+)\/([^/]+)\/(\d+)$/.exec(url)
+  if (parts === null) throw new Error('redis: expected sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER/DB')
+  const [, username, password, hosts = '', name = '', db] = parts
+  const sentinels = hosts.split(',').map(host => {
+    const { hostname, port } = new URL(`redis://${host}`)
+    return { host: plainHost(hostname), port: Number(port || SENTINEL_PORT) }
+  })
+  return {
+    sentinels,
+    name: decodeURIComponent(name),
+    db: Number(db),
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+  }
+}
+
+function fromUrl({ protocol, hostname, port, username, password, pathname }: URL): Where {
+  return {
+    host: plainHost(hostname),
+    port: Number(port || 6_379),
+    db: Number(pathname.slice(1) || 0),
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    ...(protocol === 'rediss:' && { tls: {} }),
+  }
+}
+
+/** URLs write IPv6 addresses in brackets; sockets do not. */
+function plainHost(hostname: string): string {
+  return hostname.replace(/^\[(.*)\]$/, '$1')
 }
 
 /** Resolves when commands can be sent; rejects with a `StoreError` after the time given. */

@@ -59,19 +59,19 @@ const vote = (request: Request, who: string | Voter, says: 'approve' | 'deny', a
     vote: { voter: typeof who === 'string' ? person(who) : who, says, digest: request.digest, at },
   }
 }
-const after = (request: Request, ...events: Event[]) => events.reduce((now, event) => next(now, event).request, request)
+const play = (request: Request, ...events: Event[]) => events.reduce((now, event) => next(now, event).request, request)
 const approved = (more: Partial<AskedFor> = {}, terms: Partial<Conditions> = {}) => {
   const request = make(more, terms)
-  return after(request, vote(request, 'mona', 'approve'))
+  return play(request, vote(request, 'mona', 'approve'))
 }
 
 describe('a request', () => {
   test('opens its window at the approval that fills the plan, and the window counts from there', () => {
     const request = make({}, { plan: twoLeads })
-    const once = after(request, vote(request, 'mona', 'approve', T0 + HOUR))
+    const once = play(request, vote(request, 'mona', 'approve', T0 + HOUR))
     expect(once.state).toBe('requested')
     expect(givesAccess(once, API, T0 + HOUR)).toBe(false)
-    const twice = after(once, vote(request, 'raj', 'approve', T0 + 2 * HOUR))
+    const twice = play(once, vote(request, 'raj', 'approve', T0 + 2 * HOUR))
     expect(twice).toMatchObject({
       state: 'approved',
       windows: [{ state: 'live', starts: T0 + 2 * HOUR, expires: T0 + 4 * HOUR }],
@@ -83,7 +83,7 @@ describe('a request', () => {
   test('a double click is one approval, and no error', () => {
     const request = make({}, { plan: twoLeads })
     const click = vote(request, 'mona', 'approve')
-    const result = next(after(request, click), click)
+    const result = next(play(request, click), click)
     expect(result).toMatchObject({ request: { state: 'requested', votes: [{}] } })
     expect(result.refused).toBeUndefined()
     const last = approved()
@@ -103,7 +103,7 @@ describe('a request', () => {
     ['denied', (): Event => ({ kind: 'lock', at: T0 + 1 })],
   ])('is %s, and no approval afterwards changes that (threat 53)', (state, event) => {
     const request = make()
-    const over = after(request, event(request))
+    const over = play(request, event(request))
     expect(over.state).toBe(state)
     const tried = next(over, vote(request, 'mona', 'approve', T0 + 2))
     expect(tried.refused).toBe(`it is ${state} already`)
@@ -141,13 +141,13 @@ describe('a request', () => {
   test('for somebody else is approved by neither of the two', () => {
     const request = makeRequest('r-1', { ...asked, requester: 'raj' }, conditions, ['dana', 'raj'], T0)
     expect(next(request, vote(request, 'raj', 'approve')).refused).toContain('nobody approves')
-    expect(after(request, vote(request, 'mona', 'approve')).state).toBe('approved')
+    expect(play(request, vote(request, 'mona', 'approve')).state).toBe('approved')
   })
 
   test('that changes starts over: votes, digest and the time to answer', () => {
     const request = make({}, { plan: twoLeads })
-    const once = after(request, vote(request, 'mona', 'approve'))
-    const changed = after(once, {
+    const once = play(request, vote(request, 'mona', 'approve'))
+    const changed = play(once, {
       kind: 'change',
       at: T0 + HOUR,
       person: 'dana',
@@ -183,7 +183,7 @@ describe('a request', () => {
     expect(givesAccess(ahead, API, T0 + HOUR - 1)).toBe(false)
     expect(givesAccess(ahead, API, T0 + HOUR)).toBe(true)
     const request = make({ starts: T0 })
-    expect(after(request, vote(request, 'mona', 'approve', T0 + HOUR)).windows).toMatchObject([
+    expect(play(request, vote(request, 'mona', 'approve', T0 + HOUR)).windows).toMatchObject([
       { state: 'live', starts: T0 + HOUR, expires: T0 + 2 * HOUR },
     ])
     expect(next(request, vote(request, 'mona', 'approve', T0 + 2 * HOUR)).request.state).toBe('lapsed')
@@ -193,13 +193,13 @@ describe('a request', () => {
     const request = make({}, { escalation: { after: HOUR, to: [{ kind: 'group', name: 'directors' }] } })
     const director = person('kim', ['directors'])
     expect(next(request, vote(request, director, 'approve', T0 + HOUR - 1)).refused).toContain('not among')
-    expect(after(request, vote(request, director, 'approve', T0 + HOUR)).state).toBe('approved')
+    expect(play(request, vote(request, director, 'approve', T0 + HOUR)).state).toBe('approved')
   })
 
   test('without a plan and without the policy’s own word never opens', () => {
     const request = make({}, { plan: NOBODY })
     expect(request.state).toBe('requested')
-    expect(after(request, vote(request, 'mona', 'approve')).state).toBe('requested')
+    expect(play(request, vote(request, 'mona', 'approve')).state).toBe('requested')
   })
 
   test('that the policy approves by itself is open at once', () => {
@@ -213,7 +213,7 @@ describe('a request', () => {
     const bundle = approved({
       targets: [API, 'acme/web'].map(repository => ({ repository, actions: ['update'], refs: [] })),
     })
-    const one = after(bundle, { kind: 'revoke', at: T0 + 2, repository: API })
+    const one = play(bundle, { kind: 'revoke', at: T0 + 2, repository: API })
     expect(givesAccess(one, API, T0 + 3)).toBe(false)
     expect(givesAccess(one, 'acme/web', T0 + 3)).toBe(true)
     expect(givesAccess(one, 'acme/other', T0 + 3)).toBe(false)
@@ -222,9 +222,9 @@ describe('a request', () => {
   test('that recurs opens a window for each time that is still ahead', () => {
     const spans = [0, 24, 48].map(hours => ({ starts: T0 + hours * HOUR - HOUR, expires: T0 + hours * HOUR + HOUR }))
     const request = make({ recurring: spans }, { timeout: 40 * HOUR })
-    const late = after(request, vote(request, 'mona', 'approve', T0 + 30 * HOUR))
+    const late = play(request, vote(request, 'mona', 'approve', T0 + 30 * HOUR))
     expect(late.windows).toMatchObject([{ state: 'scheduled', starts: spans[2]!.starts, expires: spans[2]!.expires }])
-    expect(after(request, vote(request, 'mona', 'approve', T0)).windows.map(({ state }) => state)).toEqual([
+    expect(play(request, vote(request, 'mona', 'approve', T0)).windows.map(({ state }) => state)).toEqual([
       'live',
       'scheduled',
       'scheduled',
@@ -243,23 +243,23 @@ describe('breaking glass', () => {
 
   test('opens at once and stays due for review, long after its window', () => {
     expect(glass()).toMatchObject({ state: 'approved', review: { state: 'due', due: T0 + 24 * HOUR } })
-    expect(after(glass(), { kind: 'tick', at: T0 + 25 * HOUR })).toMatchObject({
+    expect(play(glass(), { kind: 'tick', at: T0 + 25 * HOUR })).toMatchObject({
       review: { state: 'overdue' },
       windows: [{ state: 'expired' }],
     })
-    expect(after(glass(), look(glass(), 'mona', 'approve', T0 + 30 * HOUR)).review?.state).toBe('accepted')
+    expect(play(glass(), look(glass(), 'mona', 'approve', T0 + 30 * HOUR)).review?.state).toBe('accepted')
   })
 
   test('is not reviewed by who broke it, nor twice', () => {
     expect(next(glass(), look(glass(), 'dana', 'approve')).refused).toContain('nobody approves')
-    expect(next(after(glass(), look(glass(), 'mona', 'approve')), look(glass(), 'raj', 'deny')).refused).toBe(
+    expect(next(play(glass(), look(glass(), 'mona', 'approve')), look(glass(), 'raj', 'deny')).refused).toBe(
       'there is nothing to review',
     )
     expect(next(approved(), look(glass(), 'mona', 'approve')).refused).toBe('there is nothing to review')
   })
 
   test('a reviewer who objects ends what is still open', () => {
-    const questioned = after(glass(), look(glass(), 'mona', 'deny'))
+    const questioned = play(glass(), look(glass(), 'mona', 'deny'))
     expect(questioned).toMatchObject({ review: { state: 'questioned' }, windows: [{ state: 'revoked' }] })
   })
 })
@@ -267,17 +267,17 @@ describe('breaking glass', () => {
 describe('an extension', () => {
   const extension = (more: Partial<AskedFor> = {}) => {
     const request = makeRequest('r-2', { ...asked, extends: 'r-1', window: HOUR, ...more }, conditions, ['dana'], T0)
-    return after(request, vote(request, 'mona', 'approve', T0 + 1.5 * HOUR))
+    return play(request, vote(request, 'mona', 'approve', T0 + 1.5 * HOUR))
   }
   const extend = (of: Request, at = T0 + 1.5 * HOUR): Event => ({ kind: 'extend', at, extension: of })
 
   test('makes the window end later, counted from its approval, and opens none of its own', () => {
     expect(extension().windows).toEqual([])
-    expect(after(approved(), extend(extension())).windows).toMatchObject([{ expires: T0 + 2.5 * HOUR, state: 'live' }])
+    expect(play(approved(), extend(extension())).windows).toMatchObject([{ expires: T0 + 2.5 * HOUR, state: 'live' }])
   })
 
   test('never makes it shorter', () => {
-    expect(after(approved(), extend(extension({ window: 1 }))).windows).toMatchObject([{ expires: T0 + 1 + 2 * HOUR }])
+    expect(play(approved(), extend(extension({ window: 1 }))).windows).toMatchObject([{ expires: T0 + 1 + 2 * HOUR }])
   })
 
   test.each<[string, Partial<AskedFor>, string]>([
@@ -296,7 +296,7 @@ describe('an extension', () => {
     const pending = makeRequest('r-2', { ...asked, extends: 'r-1' }, conditions, ['dana'], T0)
     expect(next(approved(), extend(pending)).refused).toBe('the extension is requested')
     expect(next(approved(), extend(extension(), T0 + 2 * HOUR + 1)).refused).toContain('over')
-    expect(next(after(approved(), { kind: 'revoke', at: T0 + 2 }), extend(extension())).refused).toContain('over')
+    expect(next(play(approved(), { kind: 'revoke', at: T0 + 2 }), extend(extension())).refused).toContain('over')
   })
 
   test('against revocation, in any order, a thousand times: denial wins (threat 56)', () => {
@@ -308,7 +308,7 @@ describe('an extension', () => {
     ]
     fc.assert(
       fc.property(fc.shuffledSubarray(events, { minLength: 4 }), order => {
-        const end = after(approved(), ...order)
+        const end = play(approved(), ...order)
         expect(givesAccess(end, API, T0 + 1.5 * HOUR)).toBe(false)
         expect(end.windows).toMatchObject([{ state: 'revoked' }])
       }),
@@ -331,7 +331,7 @@ describe('one outcome for things at one moment', () => {
         const order = [...approvals, no]
           .map(event => ({ event, key: random.next().value }))
           .sort((a, b) => a.key - b.key)
-        const end = after(request, ...order.map(({ event }) => event))
+        const end = play(request, ...order.map(({ event }) => event))
         expect(end.state).not.toBe('requested')
         expect(end.windows.some(isStanding)).toBe(false)
         expect(givesAccess(end, API, T0 + 2)).toBe(false)
@@ -342,7 +342,7 @@ describe('one outcome for things at one moment', () => {
 
   test('two approvals of one step at one moment open one window', () => {
     const request = make()
-    expect(after(request, vote(request, 'mona', 'approve'), vote(request, 'raj', 'approve')).windows).toHaveLength(1)
+    expect(play(request, vote(request, 'mona', 'approve'), vote(request, 'raj', 'approve')).windows).toHaveLength(1)
   })
 })
 
@@ -387,10 +387,10 @@ describe('a window', () => {
 
   test('is released only by who holds it, and locked with its principal', () => {
     expect(next(approved(), { kind: 'release', at: T0 + 2, person: 'eve' }).refused).toContain('only who')
-    expect(after(approved(), { kind: 'release', at: T0 + 2, person: 'dana' }).windows).toMatchObject([
+    expect(play(approved(), { kind: 'release', at: T0 + 2, person: 'dana' }).windows).toMatchObject([
       { state: 'released' },
     ])
-    expect(after(approved(), { kind: 'lock', at: T0 + 2 }).windows).toMatchObject([{ state: 'locked' }])
+    expect(play(approved(), { kind: 'lock', at: T0 + 2 }).windows).toMatchObject([{ state: 'locked' }])
     expect(next(make(), { kind: 'release', at: T0 + 2, person: 'dana' }).refused).toBe('no window of it stands')
   })
 })

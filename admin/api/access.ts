@@ -1,0 +1,66 @@
+import type { Role } from '../../ca/token.ts'
+
+/** Who is asking. */
+export interface Caller {
+  readonly principal: string
+  readonly roles: readonly Role[]
+  /** The token that said so; without one it was the socket that only this machine's operator can open. */
+  readonly token?: { readonly id: string; readonly expires: number }
+}
+
+/** Whoever can open the admin role's own socket file: its operator, who could read its keys as well. */
+export const OPERATOR: Caller = { principal: 'local', roles: ['admin'] }
+
+/** Names that stand for no person. */
+export const RESERVED: readonly string[] = ['drawbridge', OPERATOR.principal]
+
+const ANYBODY: readonly Role[] = ['developer', 'approver', 'auditor', 'admin']
+/** Taking access away is easier than giving it. */
+const ENDS_ACCESS: readonly Role[] = ['approver', 'admin']
+const READS_LEDGER: readonly Role[] = ['auditor', 'admin']
+
+/**
+ * Who may call what, in one place. A route that is not listed here does not start. Where everybody may call, `seesAll`
+ * decides whether they see what is not their own.
+ */
+export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
+  'GET /whoami': ANYBODY,
+
+  'GET /grants': ANYBODY,
+  'POST /grants': ['admin'],
+  'GET /grants/:id': ANYBODY,
+  'POST /grants/:id/revoke': ENDS_ACCESS,
+  'POST /grants/:id/extend': ['admin'],
+  'POST /grants/:id/release': ANYBODY,
+
+  'GET /sessions': ANYBODY,
+  'POST /sessions/:operation/cut': ENDS_ACCESS,
+
+  'GET /locks': ['approver', 'auditor', 'admin'],
+  'PUT /locks/:principal': ENDS_ACCESS,
+  'DELETE /locks/:principal': ['admin'],
+
+  'GET /tokens': ANYBODY,
+  'POST /tokens': ['admin'],
+  'DELETE /tokens/:id': ANYBODY,
+
+  'GET /keys': ANYBODY,
+  'POST /keys': ANYBODY,
+  'DELETE /keys/:fingerprint': ANYBODY,
+
+  'GET /audit': READS_LEDGER,
+  'GET /audit/stream': READS_LEDGER,
+  'GET /audit/export': READS_LEDGER,
+  'GET /audit/heads': READS_LEDGER,
+  'POST /audit/verify': READS_LEDGER,
+}
+
+/** Whether the caller may see grants, sessions, tokens and keys of others. */
+export function seesAll(caller: Caller): boolean {
+  return caller.roles.some(role => role !== 'developer')
+}
+
+/** Whether the caller may change what belongs to this principal: one's own, or anybody's as an administrator. */
+export function governs(caller: Caller, principal: string): boolean {
+  return caller.principal === principal || caller.roles.includes('admin')
+}

@@ -1,0 +1,48 @@
+import type { KeyObject } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import type { Redis } from 'ioredis'
+import type { Sql } from 'postgres'
+import type { Registry } from 'prom-client'
+import type { Tail } from '../../audit/tail.ts'
+import type { Role } from '../../ca/token.ts'
+import type { Store } from '../../grant/store.ts'
+import type { Enact } from '../enact.ts'
+import type { Act } from '../register/act.ts'
+import type { Caller } from './access.ts'
+
+/** What the routes need; made in `main.ts`. */
+export interface Control {
+  readonly sql: Sql
+  readonly redis: Redis
+  readonly store: Store
+  readonly act: Act
+  readonly enact: Pick<Enact, 'settle' | 'state'>
+  readonly tail: Pick<Tail, 'follow'>
+  /** Says whether the ledger takes records, and why not. */
+  readonly ledgerFault: () => string | undefined
+  /** Where signed heads are published outside the database, and the keys they are signed with. */
+  readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
+  readonly metrics: Registry
+  /** Who a token stands for, by its signature and times alone. */
+  readonly verifyToken: (token: string) => Promise<Required<Caller> | { readonly refused: string }>
+  readonly issueToken: (token: {
+    id: string
+    principal: string
+    roles: readonly Role[]
+    expires: number
+  }) => Promise<string>
+}
+
+/** How long an answer waits for Redis to hear of the change. Then it says that it will. */
+export const ENACT_MILLISECONDS_MAX = 2_000
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller | null
+  }
+}
+
+export function callerOf(request: FastifyRequest): Caller {
+  if (request.caller === null) throw new Error(`${request.url} was reached without a caller`)
+  return request.caller
+}

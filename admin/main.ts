@@ -1,0 +1,189 @@
+import { randomUUID } from 'node:crypto'
+import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Server as TlsServer } from 'node:tls'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import postgres from 'postgres'
+import { cleaner } from '../audit/clean.ts'
+import { HEADS_FILE, startLedger } from '../audit/main.ts'
+import {
+  issueToken,
+  loadOrCreateTokenKey,
+  publicKeySet,
+  SESSION_AUDIENCE,
+  SESSION_ISSUER,
+  type TokenKey,
+  verifyToken,
+} from '../ca/token.ts'
+import type { Settings, Tls } from '../config/settings.ts'
+import { connectRedis, untilReady } from '../grant/redis.ts'
+import { createStore } from '../grant/store.ts'
+import { OPERATOR } from './api/access.ts'
+import type { Control } from './api/control.ts'
+import { createApi } from './api.ts'
+import { startEnact } from './enact.ts'
+import { controlMetrics } from './metrics.ts'
+import { createAct } from './register/act.ts'
+
+const READY_MILLISECONDS_MAX = 30_000
+const CONNECTIONS_MAX = 6
+
+/** Below the state folder: the key tokens are signed with, the ledger's heads, and the operator's socket. */
+const TOKEN_FOLDER = 'tokens'
+const LEDGER_FOLDER = 'ledger'
+const SOCKET_FOLDER = 'admin'
+const SOCKET_FILE = 'api.sock'
+
+/** A role as `drawbridge serve` runs it. */
+export interface Role {
+  readonly ready: Promise<void>
+  readonly urls: Readonly<Record<string, string>>
+  /** Takes over what can change while running; throws and changes nothing when it cannot. */
+  reload(settings: Settings): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * The control plane: constructs everything, and listens. The database has been migrated; `settings` names Redis and Postgres by
+ * their URLs.
+ */
+export async function main(settings: Settings, { log }: { log: Logger }): Promise<Role> {
+  const boot = randomUUID()
+  const redis = connectRedis(settings.redis, error => log.warn({ err: error }, 'redis'))
+  await untilReady(redis, READY_MILLISECONDS_MAX)
+  const store = createStore({ redis })
+
+  const embedded = await isEmbedded(settings.postgres)
+  const connect = (max: number, more = {}) =>
+    postgres(settings.postgres, { max, connect_timeout: 5, onnotice: () => {}, ...more })
+  const sql = connect(embedded ? 1 : CONNECTIONS_MAX)
+  const lock = embedded ? undefined : connect(1, { idle_timeout: 0, max_lifetime: null })
+
+  const ledgerFolder = join(settings.state, LEDGER_FOLDER)
+  await mkdir(ledgerFolder, { recursive: true, mode: 0o700 })
+  const ledger = await startLedger({ sql, state: ledgerFolder, boot, ...(lock && { lock }), log })
+
+  let wakeEnact = () => {}
+  const act = createAct({
+    sql,
+    clean: cleaner(secretsOf(settings)),
+    committed: () => {
+      ledger.wake()
+      wakeEnact()
+    },
+  })
+  const tokenKey = await loadOrCreateTokenKey(join(settings.state, TOKEN_FOLDER))
+  const tokenKeys = publicKeySet(tokenKey)
+  const enact = startEnact({ sql, store, act, tokenKeys: JSON.stringify(tokenKeys), log })
+  wakeEnact = enact.wake
+
+  const control: Control = {
+    sql,
+    redis,
+    store,
+    act,
+    enact,
+    tail: ledger.tail,
+    ledgerFault: () => ledger.writer.state().fault?.message,
+    heads: { file: join(ledgerFolder, HEADS_FILE), keys: [ledger.key.publicKey] },
+    metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
+    ...tokensBy(tokenKey),
+  }
+
+  const { admin } = settings.listen
+  const api = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
+  await api.listen({ host: admin.host, port: admin.port })
+  const local = await listenLocally(control, settings.state, log)
+  await act(async change => change.record({ kind: 'role.started', by: 'drawbridge', role: 'admin' }))
+
+  return {
+    ready: enact.settle(READY_MILLISECONDS_MAX).then(done => {
+      if (!done) log.warn({}, 'Redis has not been told everything yet; nothing is allowed until it has')
+    }),
+    urls: { admin: addressOf(api, admin.tls ? 'https' : 'http'), ...(local && { local: local.url }) },
+    reload: async next => {
+      const { tls } = next.listen.admin
+      if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
+    },
+    close: async () => {
+      await api.close()
+      await local?.close()
+      const stopped = act(async change => change.record({ kind: 'role.stopped', by: 'drawbridge', role: 'admin' }))
+      await stopped.catch(error => log.warn({ err: error }, 'the stop could not be recorded'))
+      await enact.close()
+      await ledger.close()
+      await Promise.all([sql.end({ timeout: 2 }), lock?.end({ timeout: 2 })])
+      redis.disconnect()
+    },
+  }
+}
+
+function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
+  const keys = publicKeySet(key)
+  const ours = { audience: SESSION_AUDIENCE, issuer: SESSION_ISSUER }
+  return {
+    verifyToken: async token => {
+      const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
+      if (!result.ok) return { refused: result.reason }
+      const { principal, roles, id, expires } = result.claims
+      return { principal, roles, token: { id, expires } }
+    },
+    issueToken: content => issueToken(key, { ...content, ...ours, now: Date.now() }),
+  }
+}
+
+/**
+ * The same API on a socket file that only this account can open, and without a token: how an operator makes the first one. Whoever
+ * can open it could read the signing key beside it.
+ */
+async function listenLocally(control: Control, state: string, log: Logger) {
+  const folder = join(state, SOCKET_FOLDER)
+  const path = join(folder, SOCKET_FILE)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await chmod(folder, 0o700)
+  // What a killed process left; one that lives keeps its own open, only nobody finds it any more.
+  await rm(path, { force: true })
+  const api = await createApi(control, { log, everybody: OPERATOR })
+  try {
+    await api.listen({ path })
+    await chmod(path, 0o600)
+    return { url: `unix:${path}`, close: () => api.close() }
+  } catch (cause) {
+    await api.close()
+    log.warn({ err: cause, path }, 'no local socket; the API is on its listener only')
+    return undefined
+  }
+}
+
+/** PGlite has one connection for everything, and no advisory locks worth the name. */
+async function isEmbedded(url: string): Promise<boolean> {
+  const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => {} })
+  try {
+    const [row] = await sql<{ version: string }[]>`select version()`
+    return /emscripten|emcc|wasm/i.test(row?.version ?? '')
+  } finally {
+    await sql.end()
+  }
+}
+
+async function readTls(tls: Tls): Promise<{ cert: string; key: string }> {
+  const [cert, key] = await Promise.all([readFile(tls.certificate, 'utf8'), readFile(tls.key, 'utf8')])
+  return { cert, key }
+}
+
+function addressOf(api: FastifyInstance, scheme: string): string {
+  const address = api.server.address()
+  if (address === null || typeof address === 'string') return String(address)
+  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
+  return `${scheme}://${host}:${address.port}`
+}
+
+/** What must never stand in a record. */
+function secretsOf(settings: Settings): string[] {
+  return [...settings.upstreams.values()].flatMap(({ credential }) => {
+    if (credential.type === 'basic') return [credential.password]
+    if (credential.type === 'bearer') return [credential.token]
+    return []
+  })
+}

@@ -1,0 +1,42 @@
+import type { Sql } from 'postgres'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { Store } from '../grant/store.ts'
+import type { Enact } from './enact.ts'
+import { backlog } from './register/outbox.ts'
+
+/** What the control plane counts; asked for when somebody looks. What cannot be asked is left as it was. */
+export function controlMetrics(of: {
+  readonly sql: Sql
+  readonly store: Store
+  readonly enact: Pick<Enact, 'state'>
+  readonly ledgerSeq: () => number
+}): Registry {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  const gauge = (name: string, help: string, read: () => Promise<number> | number) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        await Promise.resolve()
+          .then(read)
+          .then(value => this.set(value))
+          .catch(() => {})
+      },
+    })
+  gauge('drawbridge_outbox_waiting', 'Changes Redis has yet to be told', async () => (await backlog(of.sql)).waiting)
+  gauge('drawbridge_outbox_oldest_seconds', 'For how long the oldest of them has waited', async () => {
+    return (await backlog(of.sql)).oldest / 1000
+  })
+  gauge('drawbridge_grants_live', 'Windows that are open', async () => (await of.store.live()).length)
+  gauge('drawbridge_redis_confirmed', '1 while Redis is known to know every revocation', async () => {
+    return Number(await of.store.confirmed())
+  })
+  gauge('drawbridge_redis_restored', 'How often everything was put back into Redis', () => of.enact.state().restored)
+  gauge('drawbridge_enact_last_round_timestamp_seconds', 'When Redis last said what Postgres says', () => {
+    return of.enact.state().lastRound / 1000
+  })
+  gauge('drawbridge_ledger_seq', 'The last record in the ledger, as its writer here knows it', of.ledgerSeq)
+  return registry
+}
