@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { setTimeout as after } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -127,7 +128,6 @@ describe('34: a request behind a refused push', () => {
 
   test('after the answer, it is a request like any other', async () => {
     const refused = await startFront(refusing)
-    const { connect } = await import('node:net')
     const socket = connect(refused.address.port, '127.0.0.1')
     let text = ''
     socket.on('data', chunk => {
@@ -282,7 +282,6 @@ describe('40: slow clients', () => {
       return { status: 1, operation: 'op-test' }
     }
     const slow = await startFront(flooding, { limits })
-    const { connect } = await import('node:net')
     const socket = connect(slow.address.port, '127.0.0.1')
     socket.pause()
     socket.write(`GET /acme/app.git/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: gate\r\n${AUTHORIZATION}\r\n`)
@@ -294,9 +293,27 @@ describe('40: slow clients', () => {
     await slow.close(0)
   })
 
+  test('writes that go out together are taken together, and not before the client has read', async () => {
+    const outcomes: string[] = []
+    const bulky: Serve = async client => {
+      client.response.cork()
+      for (let i = 0; i < 2; i++) {
+        client.response.write(Buffer.alloc(16 << 20), error => outcomes.push(error ? 'lost' : 'taken'))
+      }
+      client.response.uncork()
+      return { status: 1, operation: 'op-test' }
+    }
+    const slow = await startFront(bulky, { limits })
+    const socket = connect(slow.address.port, '127.0.0.1')
+    socket.pause()
+    socket.write(`GET /acme/app.git/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: gate\r\n${AUTHORIZATION}\r\n`)
+    await expect.poll(() => outcomes).toEqual(['lost', 'lost'])
+    socket.destroy()
+    await slow.close(0)
+  })
+
   test('41: a push may take far longer than any head or pause may', async () => {
     const slow = await startFront(reading, { limits: { ...limits, bodyIdle: 2_000 } })
-    const { connect } = await import('node:net')
     const socket = connect(slow.address.port, '127.0.0.1')
     let text = ''
     socket.on('data', chunk => {
