@@ -255,7 +255,7 @@ function whatIsNeeded(
   const targets = some
     ? [{ repository: question.repository, actions: [question.action], refs: some.refs }]
     : targetsOf(question)
-  const found = termsFor(policy, { asker: question, targets }, facts, now, () => {})
+  const found = termsFor(policy, { asker: question, targets }, facts, now, () => {}, some ? undefined : [governed])
   if (found.kind === 'refused') {
     const code = found.code === 'forbidden' || found.code === 'no-approvers' ? found.code : 'no-rule'
     return {

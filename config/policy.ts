@@ -29,7 +29,7 @@ export interface People {
   /** Identity → person; a service account leads to its owner. */
   readonly persons: ReadonlyMap<string, string>
   /** Person → groups the policy itself puts them in. */
-  readonly groups: ReadonlyMap<string, readonly string[]>
+  readonly groups: ReadonlyMap<string, ReadonlySet<string>>
 }
 
 /** While it lasts, `to` may approve where `from` might. */
@@ -61,7 +61,7 @@ export interface Class {
 export interface Who {
   readonly anyone: boolean
   readonly people: ReadonlySet<string>
-  readonly groups: ReadonlySet<string>
+  readonly groups: readonly string[]
   readonly onCall: readonly string[]
   /** Patterns over principals of continuous integration and service accounts. */
   readonly ci: readonly Pattern[]

@@ -84,7 +84,7 @@ function forbidden(document: Document.Parsed): { offset: number; message: string
       if (!isAlias(node) && node.tag && !PLAIN_TAG.test(node.tag))
         refuse(node, 'tags (!name) are not accepted; a text that begins with ! wants quotes')
       if (found.length >= PROBLEMS_SHOWN) return visit.BREAK
-      if (path.filter(part => !isPair(part)).length > DEPTH_MAX) {
+      if (path.length > DEPTH_MAX && path.filter(part => !isPair(part)).length > DEPTH_MAX) {
         refuse(node, `nested deeper than ${DEPTH_MAX}`)
         return visit.BREAK
       }

@@ -7,6 +7,7 @@ import {
   checkTarget,
   classesOf,
   type Facts,
+  type Governed,
   govern,
   identify,
   type Note,
@@ -155,6 +156,7 @@ export function termsFor(
   facts: Facts,
   now: number,
   note: Note,
+  known?: readonly Governed[],
 ): Found {
   const who: Person = identify(policy, asked.beneficiary ?? asked.asker)
   const context = {
@@ -163,7 +165,7 @@ export function termsFor(
     window: (asked.window ?? 0) / 1000,
   }
   const search = { policy, who, facts, breakGlass: asked.breakGlass ?? false, context, now, note }
-  const governed = asked.targets.map(target => govern(target, search))
+  const governed = known ?? asked.targets.map(target => govern(target, search))
   const rules = [...new Set(governed.flatMap(({ rules }) => rules))].sort((a, b) => a.order - b.order)
   const forbidding = rules.find(rule => rule.forbid !== undefined)
   if (forbidding)

@@ -61,7 +61,7 @@ const given = <K extends string, V>(key: K, value: V | undefined) =>
 
 export function compilePeople(document: PolicyDocument, complain: Complain): People {
   const persons = new Map<string, string>()
-  const groups = new Map<string, string[]>()
+  const groups = new Map<string, Set<string>>()
   const claim = (identity: string, person: string, path: Fault['path']) => {
     const folded = foldIdentity(identity)
     const known = persons.get(folded)
@@ -89,9 +89,8 @@ export function compilePeople(document: PolicyDocument, complain: Complain): Peo
       })
     for (const member of listOf(members)) {
       const id = person(member)
-      const list = groups.get(id) ?? []
-      if (!list.includes(group)) list.push(group)
-      groups.set(id, list)
+      const memberships = groups.get(id) ?? new Set()
+      groups.set(id, memberships.add(group))
     }
   }
   return { persons, groups }
@@ -286,7 +285,7 @@ function compileStep(document: StepDocument, names: Names): Step {
 function compileWho(document: RuleDocument['who'], names: Names): Who | undefined {
   if (document === undefined) return undefined
   const people = new Set<string>()
-  const groups = new Set<string>()
+  const groups: string[] = []
   const onCall: string[] = []
   const ci: Pattern[] = []
   const services: Pattern[] = []
@@ -299,7 +298,7 @@ function compileWho(document: RuleDocument['who'], names: Names): Who | undefine
     }
     const { kind, name } = approver(text, names)
     if (kind === 'person') people.add(name)
-    else if (kind === 'group') groups.add(name)
+    else if (kind === 'group') groups.push(name)
     else onCall.push(name)
   }
   return { anyone: listOf(document).includes('anyone'), people, groups, onCall, ci, services }

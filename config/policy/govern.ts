@@ -59,15 +59,18 @@ export interface Search {
 /** An asker with everything looked up that rules compare. */
 export interface Person extends Asker {
   readonly person: string
-  readonly memberships: ReadonlySet<string>
+  /** Groups of the identity provider, and those the policy puts the person in. */
+  readonly memberships: readonly [ReadonlySet<string>, ReadonlySet<string>]
 }
 
 export function identify(policy: Policy, asker: Asker): Person {
   const person = personOf(policy, asker.principal)
   // A machine is not its owner: what the policy says of the owner's groups is said of a human at a keyboard.
-  const own = asker.kind === 'person' ? (policy.people.groups.get(person) ?? []) : []
-  return { ...asker, person, memberships: new Set([...asker.groups, ...own]) }
+  const own = asker.kind === 'person' ? (policy.people.groups.get(person) ?? NO_GROUPS) : NO_GROUPS
+  return { ...asker, person, memberships: [new Set(asker.groups), own] }
 }
+
+const NO_GROUPS: ReadonlySet<string> = new Set()
 
 /** The rules that govern all of a target for this asker. */
 export function govern(target: Target, search: Search): Governed {
@@ -185,13 +188,13 @@ function mayAsk(who: Who | undefined, asker: Person, facts: Facts): boolean {
   if (asker.kind === 'service') return who.services.some(pattern => pattern.matches(bare))
   return (
     who.people.has(asker.person) ||
-    sharesOne(who.groups, asker.memberships) ||
+    isInOne(who.groups, asker.memberships) ||
     who.onCall.some(schedule => facts.onCall?.get(schedule)?.includes(asker.person))
   )
 }
 
-function sharesOne(few: ReadonlySet<string>, many: ReadonlySet<string>): boolean {
-  for (const member of few) if (many.has(member)) return true
+function isInOne(groups: readonly string[], [provided, own]: Person['memberships']): boolean {
+  for (const group of groups) if (provided.has(group) || own.has(group)) return true
   return false
 }
 
@@ -203,7 +206,7 @@ function holds(rule: Rule, part: Part, search: Search): 'yes' | 'no' | 'unknown'
       principal: who.principal,
       person: who.person,
       kind: who.kind,
-      groups: [...who.memberships],
+      groups: [...new Set(who.memberships.flatMap(groups => [...groups]))],
       claims: who.claims ?? {},
       address: who.address ?? '',
       action: part.action,

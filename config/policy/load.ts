@@ -27,8 +27,11 @@ const FILES_MAX = 500
 
 interface Part {
   readonly file: string
-  readonly yaml: Yaml
   readonly document: PolicyDocument
+  /** The line of each rule. */
+  readonly lines: readonly number[]
+  /** Read again where a place is asked for: kept for ten thousand rules, the trees of all files cost more than reading them. */
+  readonly yaml: () => Yaml
 }
 
 /**
@@ -91,11 +94,25 @@ function readPart({ file, text }: PolicySource, problems: PolicyProblem[]): Part
     return []
   }
   const parsed = policySchema.safeParse(yaml.value ?? {})
-  if (parsed.success) return [{ file, yaml, document: parsed.data }]
+  if (parsed.success) return [part(file, text, yaml, parsed.data)]
   const found = parsed.error.issues.flatMap(issue => faults(issue, yaml.value))
   problems.push(...found.map(fault => place(file, yaml, fault)))
   const rest = policySchema.safeParse(withStandIns(yaml.value, parsed.error.issues))
-  return rest.success ? [{ file, yaml, document: rest.data }] : []
+  return rest.success ? [part(file, text, yaml, rest.data)] : []
+}
+
+function part(file: string, text: string, yaml: Yaml, document: PolicyDocument): Part {
+  const lines = (document.requests ?? []).map((_, index) => yaml.at(['requests', index]).line)
+  let again: Yaml | undefined
+  return {
+    file,
+    document,
+    lines,
+    yaml: () => {
+      again ??= readYaml(text, file)
+      return again
+    },
+  }
 }
 
 const STAND_INS: Readonly<Record<string, (name: string) => unknown>> = {
@@ -140,7 +157,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
   // A path of the merged document leads back to the file that said it: list entries by their position, names by their key.
   const complain = (fault: Fault) => {
     const { part, path } = origin(parts, fault.path)
-    problems.push(place(part.file, part.yaml, { ...fault, path }))
+    problems.push(place(part.file, part.yaml(), { ...fault, path }))
   }
   const people = compilePeople(document, complain)
   const classes = compileClasses(document)
@@ -170,10 +187,10 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
 function compileRules(parts: readonly Part[], names: Names, problems: PolicyProblem[]): Rule[] {
   const rules: Rule[] = []
   const known = new Map<string, string>()
-  for (const { file, yaml, document } of parts) {
+  for (const { file, yaml, lines, document } of parts) {
     for (const [index, said] of (document.requests ?? []).entries()) {
       const at: Path = ['requests', index]
-      const complain = (fault: Fault) => problems.push(place(file, yaml, fault))
+      const complain = (fault: Fault) => problems.push(place(file, yaml(), fault))
       if (rules.length === RULES_MAX) {
         complain({ path: at, message: `more than ${RULES_MAX} rules` })
         return rules
@@ -188,7 +205,7 @@ function compileRules(parts: readonly Part[], names: Names, problems: PolicyProb
         })
       known.set(name, `requests[${index}] in ${file}`)
       rules.push(
-        compileRule(said, { name, place: `${file}:${yaml.at(at).line}`, order: rules.length }, at, names, complain),
+        compileRule(said, { name, place: `${file}:${lines[index]}`, order: rules.length }, at, names, complain),
       )
     }
   }
@@ -202,7 +219,7 @@ const LISTS = ['delegates', 'repositories', 'requests'] as const
 function merge(parts: readonly Part[], problems: PolicyProblem[]): PolicyDocument {
   const merged: Record<string, unknown> = { version: 1 }
   for (const { file, yaml, document } of parts) {
-    const clash = (path: Path, message: string) => problems.push(place(file, yaml, { path, key: true, message }))
+    const clash = (path: Path, message: string) => problems.push(place(file, yaml(), { path, key: true, message }))
     for (const key of SCALARS) {
       if (document[key] === undefined) continue
       if (merged[key] !== undefined && key !== 'description')
@@ -238,17 +255,22 @@ function origin(parts: readonly Part[], path: Path): { part: Part; path: Path } 
   return { part: part ?? parts[0]!, path }
 }
 
-/** Keys sorted, lists as they are: the same content in another order of keys, files or comments has the same version. */
+/**
+ * The same content in another order of keys, with other comments or cut into files otherwise has the same version. The
+ * schema gives its keys in its own order; only names that people chose are left to sort.
+ */
 function versionOf(document: PolicyDocument): string {
-  return `p-${createHash('sha256').update(canonical(document)).digest('hex').slice(0, 12)}`
+  const sorted = Object.fromEntries(
+    Object.entries(document)
+      .map(
+        ([key, value]) =>
+          [key, TABLES.some(table => table === key) ? byName(value as Record<string, unknown>) : value] as const,
+      )
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  )
+  return `p-${createHash('sha256').update(JSON.stringify(sorted)).digest('hex').slice(0, 12)}`
 }
 
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
-  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined)
-  return `{${entries
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`)
-    .join(',')}}`
+function byName(table: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(table).sort(([a], [b]) => (a < b ? -1 : 1)))
 }

@@ -44,6 +44,9 @@ requests:
   test('has a version that follows what it says and not how it is written', () => {
     const same = text.replace('"2 hours"', '2 hours # as ever').replace('    timeout', '\n    timeout')
     expect(policy(same).version).toBe(policy(text).version)
+    const turned =
+      'requests:\n  - revoke_on_idle: true\n    approvers: [team-leads]\n    timeout: 2 hours\n    trigger: push\nversion: 1\n'
+    expect(policy(turned.replace('2 hours', '"2 hours"')).version).toBe(policy(text).version)
     expect(policy(text.replace('2 hours', '3 hours')).version).not.toBe(policy(text).version)
     expect(policy(text).version).toMatch(/^p-[0-9a-f]{12}$/)
   })
