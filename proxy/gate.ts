@@ -41,8 +41,10 @@ export class Gate {
   readonly #running = new Map<Session, Wanted>()
   readonly #timers = new Map<Session, NodeJS.Timeout>()
   readonly #sweep: NodeJS.Timeout
+  /** Clients being served, between two sessions of a conversation too. */
+  readonly #attended = new Set<Client>()
   #heard = performance.now()
-  #draining = false
+  #closing: 'draining' | 'closed' | undefined
   #emptied: (() => void) | undefined
 
   constructor(options: GateOptions) {
@@ -59,12 +61,24 @@ export class Gate {
     return this.#running.keys()
   }
 
+  /** Serves a client. One that came before the gate began to close may finish what it has begun within its grace. */
+  async attend<T>(client: Client, serve: () => Promise<T>): Promise<T> {
+    if (!this.#closing) this.#attended.add(client)
+    try {
+      return await serve()
+    } finally {
+      this.#attended.delete(client)
+      this.#checkEmptied()
+    }
+  }
+
   /**
    * Asks for the grants, writes the start record and opens the session; or says no, and that is recorded too. When this
    * gives a session its start record is durable.
    */
   async open(client: Client, wanted: Wanted): Promise<Session | Refusal> {
-    if (this.#draining) return this.refuse(client, wanted, 'draining')
+    if (this.#closing === 'closed' || (this.#closing && !this.#attended.has(client)))
+      return this.refuse(client, wanted, 'draining')
     const judged = await this.#judge(client, wanted)
     if (judged.kind === 'refusal') return this.#record(client, wanted, judged)
 
@@ -151,12 +165,16 @@ export class Gate {
 
   /** Lets nothing new in, waits up to `grace` milliseconds for what runs, then cuts the rest and waits for their ends. */
   async close(grace: number): Promise<void> {
-    this.#draining = true
-    if (this.#running.size > 0) {
+    this.#closing = 'draining'
+    if (this.#running.size > 0 || this.#attended.size > 0) {
       const emptied = new Promise<void>(resolve => {
         this.#emptied = resolve
       })
       const timer = setTimeout(() => {
+        this.#closing = 'closed'
+        // Whoever is between two sessions has nothing to lose but the next one.
+        this.#attended.clear()
+        this.#checkEmptied()
         for (const session of this.#running.keys()) {
           session.cut(this.#no(session.client, this.#running.get(session), 'cut', 'this gate is being stopped'))
         }
@@ -164,6 +182,7 @@ export class Gate {
       await emptied
       clearTimeout(timer)
     }
+    this.#closing = 'closed'
     clearInterval(this.#sweep)
   }
 
@@ -277,8 +296,12 @@ export class Gate {
     clearTimeout(this.#timers.get(session))
     this.#timers.delete(session)
     if (!this.#running.delete(session)) return
-    this.#options.onEnd?.(session)
-    if (this.#running.size === 0) this.#emptied?.()
+    if (session.outcome) this.#options.onEnd?.(session)
+    this.#checkEmptied()
+  }
+
+  #checkEmptied(): void {
+    if (this.#running.size === 0 && this.#attended.size === 0) this.#emptied?.()
   }
 }
 

@@ -27,6 +27,8 @@ import { words } from './words.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
 const SWEEP_MILLISECONDS = 1_000
+/** How long connections outlive the grace for what runs on them, so that whoever is cut is also told. */
+const FAREWELL_MILLISECONDS = 3_000
 /** The largest pack read to tell a force push: what a throwaway repository may take of the disk. */
 const PROOF_BYTES_MAX = 2 ** 30
 
@@ -98,11 +100,12 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const hostOf = hosts(settings.upstreams)
   const pushing = { gate, hostOf, state: proofs, proofBytes: PROOF_BYTES_MAX, commands: settings.limits.commands }
-  const serve: Serve = client => {
-    if (client.service === 'receive-pack') return push(client, pushing)
-    if (client.service === 'upload-archive') return archive(client, pushing)
-    return fetch(client, pushing)
-  }
+  const serve: Serve = client =>
+    gate.attend(client, () => {
+      if (client.service === 'receive-pack') return push(client, pushing)
+      if (client.service === 'upload-archive') return archive(client, pushing)
+      return fetch(client, pushing)
+    })
 
   const onSigninRefused = (record: SigninRefused) => {
     log.info({ ...record.origin, code: record.code, reason: record.reason }, 'sign-in refused')
@@ -158,7 +161,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     },
     close: async () => {
       // The gate first: it lets nothing new in and gives what runs its time; then there is nothing left to break off.
-      const fronts = [http?.close(limits.drain), sshd?.close(limits.drain)]
+      const farewell = limits.drain + FAREWELL_MILLISECONDS
+      const fronts = [http?.close(farewell), sshd?.close(farewell)]
       await gate.close(limits.drain)
       await Promise.all(fronts)
       await watch.close()

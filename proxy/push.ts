@@ -93,11 +93,12 @@ async function land(
     },
     release: async () => {
       heldBack = (await proof.verdict()) ?? (await options.gate.again(session, { consume: true }))
-      return heldBack === undefined
+      return heldBack === undefined && session.settle()
     },
   })
   const reported = new ReportReader(commands)
   const sideband = sidebandOf(commands.capabilities)
+  let why: unknown
   try {
     const answer = await upstream.exchange(body, session.signal)
     const how = await relay(answer, client.response, session, {
@@ -105,15 +106,19 @@ async function land(
       tap: chunk => reported.write(chunk),
       insert: () => sideband && remoteText(notice(session), 2, sideband),
     })
-    if (how === 'stopped') return await broken(client, commands, session, undefined)
-    await session.end({ ...outcome(commands, wanted.updates, reported), ...(objects !== undefined && { objects }) })
-    return { status: 0, operation: session.operation }
+    if (how === 'ended') {
+      await session.end({ ...outcome(commands, wanted.updates, reported), ...(objects !== undefined && { objects }) })
+      return { status: 0, operation: session.operation }
+    }
   } catch (error) {
-    return await broken(client, commands, session, heldBack ?? error)
+    why = heldBack ?? error
   } finally {
+    // Before anything is said: whoever answers reads the rest of the pack away, and the body would take it, or stop it.
     body.destroy()
     await proof.close()
   }
+  const { updates } = outcome(commands, wanted.updates, reported)
+  return broken(client, commands, session, why, session.settled ? { updates } : {})
 }
 
 interface Pushing extends Wanted {
@@ -168,22 +173,37 @@ function outcome(commands: Commands, asked: readonly AskedUpdate[], reported: Re
   return { result: 'ok' as const, updates }
 }
 
-/** A push that ended before its report: cut, held back, left by the client, or dropped by the host. */
-async function broken(client: Client, commands: Commands, session: Session, why: unknown): Promise<Served> {
+/**
+ * A push that ended before its report: cut, held back, left by the client, or dropped by the host. `known`: what became
+ * of its refs, where the host had all of it.
+ */
+async function broken(
+  client: Client,
+  commands: Commands,
+  session: Session,
+  why: unknown,
+  known: { readonly updates?: readonly DoneUpdate[] } = {},
+): Promise<Served> {
   const { operation, signal, cutBy } = session
   if (signal.aborted && !cutBy) {
-    await session.end({ result: 'failed', reason: 'the client went away' })
+    await session.end({ result: 'failed', reason: 'the client went away', ...known })
     return { status: 128, operation }
   }
   const isRefusal = (value: unknown): value is Refusal => (value as Refusal | undefined)?.kind === 'refusal'
   const refused = cutBy ?? (isRefusal(why) ? why : undefined)
   if (refused) {
-    await session.end({ result: cutBy || refused.code === 'no-grant' ? 'cut' : 'refused', reason: refused.sentence })
-    return sayNo(client, commands, refused, new Map())
+    const result = cutBy || refused.code === 'no-grant' ? 'cut' : 'refused'
+    await session.end({ result, reason: refused.sentence, ...known })
+    return sayNo(client, commands, session.settled ? orLanded(refused) : refused, new Map())
   }
   const { message, detail } = fault(why)
-  await session.end({ result: 'failed', reason: detail })
-  return sayNo(client, commands, refusal(operation, 'upstream', client.repository, 'receive-pack', message), new Map())
+  await session.end({ result: 'failed', reason: detail, ...known })
+  const failure = refusal(operation, 'upstream', client.repository, 'receive-pack', message)
+  return sayNo(client, commands, session.settled ? orLanded(failure) : failure, new Map())
+}
+
+function orLanded(refused: Refusal): Refusal {
+  return { ...refused, sentence: `${refused.sentence}, before it had reported: fetch to see whether the push landed` }
 }
 
 /** The bytes were not understood, or name a ref nobody may write. */
@@ -193,7 +213,8 @@ async function misunderstood(client: Client, gate: Gate, operation: string, erro
     ? pushing(commands, operation)
     : { operation, action: 'push', actions: PUSH_ACTIONS, covers: () => undefined }
   const why = error instanceof ProtocolError ? error.message : 'the request broke off'
-  const refused = await gate.refuse(client, wanted, commands ? 'ref-refused' : 'protocol', why)
+  const namesRefs = error instanceof CommandsRefused && error.reasons.size > 0
+  const refused = await gate.refuse(client, wanted, namesRefs ? 'ref-refused' : 'protocol', why)
   if (error instanceof CommandsRefused) return sayNo(client, error.commands, refused, error.reasons)
   return refuse(client, refused)
 }

@@ -3,6 +3,9 @@ import type { LiveGrant } from '../grant/grant.ts'
 import type { Client } from './client.ts'
 import type { Refusal } from './refusal.ts'
 
+/** How long a host may take to report on a push of which it has every byte, once the push would have been cut. */
+const SETTLE_MILLISECONDS = 10_000
+
 export type Result = 'ok' | 'failed' | 'cut' | 'refused'
 
 /** What is only known when an operation has ended. */
@@ -34,6 +37,8 @@ export class Session {
   readonly #emit: Emit
   readonly #onEnd: (session: Session) => void
   #cut: Refusal | undefined
+  #settled = false
+  #late: NodeJS.Timeout | undefined
   #ended: Promise<void> | undefined
   #outcome: Outcome | undefined
 
@@ -73,11 +78,30 @@ export class Session {
 
   readonly #onGone = () => this.#abort.abort(this.client.gone.reason)
 
-  /** Ends the operation for a reason the person is told. */
+  /** Ends the operation for a reason the person is told. One that is settled is first given time for its report. */
   cut(refused: Refusal): void {
     if (this.signal.aborted || this.#ended) return
+    if (!this.#settled) this.#end(refused)
+    else this.#late ??= setTimeout(() => this.#end(refused), SETTLE_MILLISECONDS)
+  }
+
+  #end(refused: Refusal): void {
     this.#cut = refused
     this.#abort.abort(refused)
+  }
+
+  /**
+   * The last bytes of a push go to the host now. It lands whatever happens afterwards, so that a cut could only hide
+   * what became of it. False when it was ended before.
+   */
+  settle(): boolean {
+    if (!this.signal.aborted) this.#settled = true
+    return this.#settled
+  }
+
+  /** Whether the host was given everything it needs to change its refs. */
+  get settled(): boolean {
+    return this.#settled
   }
 
   /**
@@ -91,6 +115,7 @@ export class Session {
 
   async #finish(outcome: Outcome): Promise<void> {
     this.#outcome = outcome
+    clearTimeout(this.#late)
     this.client.gone.removeEventListener('abort', this.#onGone)
     const { operation, principal, repository, service, action } = this.start
     try {

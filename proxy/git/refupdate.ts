@@ -40,15 +40,18 @@ export interface Commands {
   readonly probe: boolean
 }
 
-/** A push that was understood, but asks for something no grant can allow; answer it with a report that names each ref. */
+/**
+ * A push of which enough was understood to answer it with a report that names each ref, the one answer git shows in full:
+ * it asks for something no grant can allow, or goes wrong behind its first command (`cause`).
+ */
 export class CommandsRefused extends ProtocolError {
   readonly commands: Commands
   /** Why, by ref; a ref that is not in it was refused with the others. */
   readonly reasons: ReadonlyMap<string, string>
 
-  constructor(commands: Commands, reasons: ReadonlyMap<string, string>) {
+  constructor(commands: Commands, reasons: ReadonlyMap<string, string>, cause?: ProtocolError) {
     const [ref, reason] = [...reasons][0] ?? ['', '']
-    super('ERR_PUSH_REF', `${JSON.stringify(ref)}: ${reason}`)
+    super(cause?.code ?? 'ERR_PUSH_REF', cause?.message ?? `${JSON.stringify(ref)}: ${reason}`, cause)
     this.name = 'CommandsRefused'
     this.commands = commands
     this.reasons = reasons
@@ -65,17 +68,13 @@ export interface ReadCommandsOptions {
 /**
  * Reads the commands of a push up to the first byte of its pack.
  *
- * @throws ProtocolError when the bytes are not wholly understood
- * @throws CommandsRefused when they are, but name a ref nobody may write
+ * @throws ProtocolError when the bytes are not wholly understood; CommandsRefused once there is a command to report on
+ * @throws CommandsRefused when they are understood, but name a ref nobody may write
  */
 export async function readCommands(request: Readable, options: ReadCommandsOptions = {}): Promise<Commands> {
   const reader = new PacketReader(request, { limit: options.bytes ?? COMMAND_LIST_BYTES_MAX })
   const list = new CommandList(options.commands ?? COMMANDS_MAX)
-  for (let packet = await section(reader); packet !== 'end'; packet = await section(reader)) list.add(packet)
-  const pushOptions =
-    list.capabilities.has('push-options') && list.updates.length > 0 ? await readPushOptions(reader) : []
-
-  const commands: Commands = {
+  const commandsWith = (pushOptions: readonly string[]): Commands => ({
     updates: list.updates,
     capabilities: list.capabilities,
     objectFormat: list.format,
@@ -85,6 +84,15 @@ export async function readCommands(request: Readable, options: ReadCommandsOptio
     pack: reader.rest(),
     hasPack: list.updates.some(update => update.kind !== 'delete'),
     probe: list.updates.length === 0,
+  })
+  let commands: Commands
+  try {
+    for (let packet = await section(reader); packet !== 'end'; packet = await section(reader)) list.add(packet)
+    const takesOptions = list.capabilities.has('push-options') && list.updates.length > 0
+    commands = commandsWith(takesOptions ? await readPushOptions(reader) : [])
+  } catch (error) {
+    if (!(error instanceof ProtocolError) || list.updates.length === 0) throw error
+    throw new CommandsRefused(commandsWith([]), new Map(), error)
   }
   const reasons = refusals(list.updates)
   if (reasons.size > 0) throw new CommandsRefused(commands, reasons)
