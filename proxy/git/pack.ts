@@ -1,4 +1,4 @@
-import { type Readable, Transform, type TransformCallback } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { ProtocolError } from './pktline.ts'
 
 // gitformat-pack: `PACK`, version (4 bytes), number of objects (4 bytes), the objects, a checksum as long as an object id.
@@ -49,67 +49,4 @@ async function peek(source: Readable, count: number): Promise<Buffer> {
   } finally {
     source.off('readable', look).off('end', onEnd).off('error', reject).off('close', onClose)
   }
-}
-
-/**
- * Passes everything on but the last `bytes` bytes, which it gives up only when `release` is called: no ref moves on the
- * host while its pack lacks a byte. Holds slices of what came in, never a copy.
- */
-export class HeldTail extends Transform {
-  /** Resolves when the input has ended and nothing but the tail is still here. Never rejects. */
-  readonly whole: Promise<void>
-  readonly #bytes: number
-  readonly #onWhole: () => void
-  #held: Buffer[] = []
-  #heldBytes = 0
-  #end: TransformCallback | undefined
-
-  constructor(bytes: number) {
-    super()
-    this.#bytes = bytes
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.whole = promise
-    this.#onWhole = resolve
-  }
-
-  /** Bytes held back now. */
-  get held(): number {
-    return this.#heldBytes
-  }
-
-  /** Lets go of what is held, and ends if the input has ended. What comes in afterwards is held anew. */
-  release(): void {
-    for (const part of this.#held) this.push(part)
-    this.#held = []
-    this.#heldBytes = 0
-    this.#end?.()
-    this.#end = undefined
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    this.#held.push(chunk)
-    this.#heldBytes += chunk.length
-    while (this.#heldBytes > this.#bytes) {
-      const first = this.#held[0]!
-      const spare = this.#heldBytes - this.#bytes
-      if (first.length <= spare) this.#held.shift()
-      else this.#held[0] = first.subarray(spare)
-      const passed = Math.min(first.length, spare)
-      this.#heldBytes -= passed
-      this.push(first.subarray(0, passed))
-    }
-    done()
-  }
-
-  override _flush(done: TransformCallback): void {
-    // With nothing held, all has been released before: there is nothing more to decide.
-    if (this.#heldBytes === 0) done()
-    else this.#end = done
-    this.#onWhole()
-  }
-}
-
-/** A transform that holds back the last `bytes` bytes of what goes through it until it is told to `release` them. */
-export function holdTail(bytes: number): HeldTail {
-  return new HeldTail(bytes)
 }
