@@ -32,8 +32,8 @@ export interface Stand {
   readonly sshd: Sshd
   /** alice's registered SSH key. */
   readonly key: Key
-  readonly proxies: readonly Proxy[]
-  startProxy(change?: Partial<Settings>): Promise<Proxy>
+  readonly proxies: readonly StartedProxy[]
+  startProxy(change?: Partial<Settings>): Promise<StartedProxy>
   /** Opens a window for alice, or whoever is named; ten minutes unless said otherwise. */
   grant(grant: Partial<Grant> & { repository: string }): Promise<Grant>
   revoke(grant: Grant, reason?: string): Promise<void>
@@ -44,12 +44,12 @@ export interface Stand {
   remote(
     transport: 'http' | 'ssh',
     repository: string,
-    proxy?: Proxy,
+    proxy?: StartedProxy,
   ): Promise<{ url: string; env: { [name: string]: string } }>
   close(): Promise<void>
 }
 
-export interface Proxy extends Role {
+export interface StartedProxy extends Role {
   readonly settings: Settings
 }
 
@@ -106,8 +106,8 @@ export async function startStand(
     ...options.change,
   })
 
-  const proxies: Proxy[] = []
-  const startProxy = async (change: Partial<Settings> = {}): Promise<Proxy> => {
+  const proxies: StartedProxy[] = []
+  const startProxy = async (change: Partial<Settings> = {}): Promise<StartedProxy> => {
     const own = { ...settings, name: `proxy-${proxies.length + 1}`, ...change }
     await mkdir(join(own.state, own.name), { recursive: true })
     const proxy = { ...(await main(own, { log: quiet })), settings: own }
@@ -163,12 +163,12 @@ export async function startStand(
     },
     remote: async (transport, repository, proxy = proxies[0]!) => {
       if (transport === 'http') {
-        const url = new URL(`${proxy.urls['http']}/${repository}.git`)
+        const url = new URL(`${proxy.urls.http}/${repository}.git`)
         url.username = 'alice'
         url.password = await token('alice')
         return { url: url.href, env: {} }
       }
-      return { url: `${proxy.urls['ssh']}/${repository}.git`, env: { GIT_SSH_COMMAND: sshCommand({ key: key.path }) } }
+      return { url: `${proxy.urls.ssh}/${repository}.git`, env: { GIT_SSH_COMMAND: sshCommand({ key: key.path }) } }
     },
     close: async () => {
       await Promise.all(proxies.map(proxy => proxy.close()))
