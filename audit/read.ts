@@ -5,6 +5,8 @@ import type { Record } from './record.ts'
 
 /** In one page of a listing. */
 export const PAGE_RECORDS_MAX = 1_000
+/** Looked through one by one before the index of refs or grants is asked. */
+const NEAR_RECORDS = 2_000
 /** Fetched at once where the whole ledger is read. */
 const STRIDE_RECORDS = 2_000
 
@@ -52,17 +54,56 @@ export function linked({ body, ...rest }: StoredRow): Linked {
  * `PAGE_RECORDS_MAX`. Page on with the last sequence number received.
  */
 export async function list(sql: Sql, filters: Filters, place: Place, limit = 100): Promise<Linked[]> {
-  const forward = 'after' in place
-  const rows = await sql<StoredRow[]>`
-    select ${projection(sql)} from audit.record
-    where ${forward ? sql`seq > ${place.after}` : sql`seq < ${place.before ?? Number.MAX_SAFE_INTEGER}`}
-    ${forward && place.to !== undefined ? sql`and seq <= ${place.to}` : sql``}
-    ${conditions(sql, filters)}
-    order by seq ${forward ? sql`` : sql`desc`}
-    limit ${Math.min(limit, PAGE_RECORDS_MAX)}`
+  const range = {
+    forward: 'after' in place,
+    above: 'after' in place ? place.after : 0,
+    upTo: 'after' in place ? (place.to ?? Number.MAX_SAFE_INTEGER) : (place.before ?? Number.MAX_SAFE_INTEGER) - 1,
+  }
+  const wanted = Math.min(limit, PAGE_RECORDS_MAX)
+  const rows =
+    filters.ref === undefined && filters.grant === undefined
+      ? await page(sql, filters, range, wanted, 'walk')
+      : await pageByList(sql, filters, range, wanted)
   return rows.map(linked)
 }
 
+interface Range {
+  readonly forward: boolean
+  readonly above: number
+  readonly upTo: number
+}
+
+// Refs and grants are lists; their index gives matches in no order, so all of them have to be fetched and sorted. The main branch of a
+// busy ledger has too many for that, but those are close by: look there first, and use the index for what is rare.
+async function pageByList(sql: Sql, filters: Filters, range: Range, wanted: number): Promise<StoredRow[]> {
+  const { forward, above } = range
+  const upTo = forward ? range.upTo : Math.min(range.upTo, await lastSeq(sql))
+  const near = forward
+    ? { forward, above, upTo: Math.min(upTo, above + NEAR_RECORDS) }
+    : { forward, above: Math.max(above, upTo - NEAR_RECORDS), upTo }
+  const far = forward ? { forward, above: near.upTo, upTo } : { forward, above, upTo: near.above }
+  const found = await page(sql, filters, near, wanted, 'walk')
+  if (found.length === wanted || far.above >= far.upTo) return found
+  return [...found, ...(await page(sql, filters, far, wanted - found.length, 'sort'))]
+}
+
+/** `sort` hides from the planner that the primary key is in the wanted order, so that it does not walk it in hope of an early match. */
+async function page(
+  sql: Sql,
+  filters: Filters,
+  range: Range,
+  limit: number,
+  how: 'walk' | 'sort',
+): Promise<StoredRow[]> {
+  const order = how === 'walk' ? sql`record.seq` : sql`record.seq + 0`
+  return await sql<StoredRow[]>`
+    select ${projection(sql)} from audit.record
+    where seq > ${range.above} and seq <= ${range.upTo} ${conditions(sql, filters)}
+    order by ${order} ${range.forward ? sql`` : sql`desc`}
+    limit ${limit}`
+}
+
+// Order by `record.seq`: a bare `seq` is the float8 of this list, which no index knows.
 // Times as text and numbers as float8: all of a ledger passes here, and the driver's own Date and bigint cost more than the rest.
 function projection(sql: Sql) {
   return sql`seq::float8, to_char(recorded at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as recorded, proxy, boot, n::float8,
@@ -125,7 +166,7 @@ export async function* readRows(sql: Sql, after = 0, filters: Filters = {}): Asy
   let at = after
   for (;;) {
     const rows = await sql<StoredRow[]>`
-      select ${projection(sql)} from audit.record where seq > ${at} ${conditions(sql, filters)} order by seq limit ${STRIDE_RECORDS}`
+      select ${projection(sql)} from audit.record where seq > ${at} ${conditions(sql, filters)} order by record.seq limit ${STRIDE_RECORDS}`
     const last = rows.at(-1)
     if (!last) return
     yield rows
@@ -144,7 +185,7 @@ export async function* readIndexed(sql: Sql, after = 0): AsyncGenerator<Indexed[
   for (;;) {
     const rows = await sql<(StoredRow & Facets)[]>`
       select ${projection(sql)}, kind, operation, principal, actor, repository, action, result, grants, refs
-      from audit.record where seq > ${at} order by seq limit ${STRIDE_RECORDS}`
+      from audit.record where seq > ${at} order by record.seq limit ${STRIDE_RECORDS}`
     const last = rows.at(-1)
     if (!last) return
     yield rows.map(({ kind, operation, principal, actor, repository, action, result, grants, refs, ...row }) => ({

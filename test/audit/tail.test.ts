@@ -6,7 +6,7 @@ import type { Linked } from '../../audit/chain.ts'
 import { createEmitter } from '../../audit/emit.ts'
 import { type HeadKey, loadHeadKey } from '../../audit/head.ts'
 import { startWriter, type Writer } from '../../audit/ledger.ts'
-import { type Filters, list, matches, readRows } from '../../audit/read.ts'
+import { type Filters, linked, list, matches, readRows } from '../../audit/read.ts'
 import type { Record } from '../../audit/record.ts'
 import { createTail } from '../../audit/tail.ts'
 import { until } from '../support/program.ts'
@@ -170,6 +170,32 @@ test('the database and the process judge every filter alike', async () => {
     }),
     { numRuns: 150 },
   )
+})
+
+test('searches by ref and by grant find all there is, near and far, in either direction', async () => {
+  await writing(async emit => void (await Promise.all(Array.from({ length: 5200 }, (_, i) => emit(varied(i))))))
+  const all = (await gather(readRows(sql))).flat().map(linked)
+  for (const wanted of [
+    { ref: 'refs/heads/b1' },
+    { grant: 'g-3' },
+    { ref: 'refs/heads/b0', principal: 'bob' },
+  ] satisfies Filters[]) {
+    const expected = all.filter(entry => matches(entry, wanted)).map(entry => entry.seq)
+    const forward: number[] = []
+    for (let after: number | undefined = 0; after !== undefined; ) {
+      const page: Linked[] = await list(sql, wanted, { after }, 100)
+      forward.push(...page.map(entry => entry.seq))
+      after = page.at(-1)?.seq
+    }
+    expect(forward).toEqual(expected)
+    const back: number[] = []
+    for (let before = Number.MAX_SAFE_INTEGER; ; before = back.at(-1)!) {
+      const page = await list(sql, wanted, { before }, 170)
+      if (page.length === 0) break
+      back.push(...page.map(entry => entry.seq))
+    }
+    expect(back).toEqual(expected.toReversed())
+  }
 })
 
 test('paging backwards from the newest meets every record once', async () => {
