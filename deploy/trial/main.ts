@@ -49,8 +49,8 @@ async function trial(folder: string): Promise<number> {
   const supervised = superviseRoles(['proxy', 'admin', 'ca'], settings, openSync(logFile, 'w', 0o600))
   const outcome = await Promise.race([told.then(() => 'stop' as const), supervised.gaveUp, supervised.ready])
   if (typeof outcome === 'object') {
-    const { http = '', ssh = '', admin = '' } = outcome
-    const people = await trialPeople(settings.state)
+    const { http = '', ssh = '', admin = '', local = '' } = outcome
+    const people = await trialPeople(local)
     const ready = { http, ssh, admin, people, repository: REPOSITORY }
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
     process.stdout.write(welcome(ready))
