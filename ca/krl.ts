@@ -186,8 +186,7 @@ export function revocations(krl: Krl): Revocations {
       if (isKeyRevoked(publicKey) || isKeyRevoked(authority)) return true
       return issued.some(section => {
         if (section.authority !== undefined && !section.authority.equals(authority)) return false
-        // Serial 0 means "none was given" and is nobody's in particular.
-        return section.keyIds.has(keyId) || (serial !== 0n && inRanges(section.serials, serial))
+        return section.keyIds.has(keyId) || inRanges(section.serials, serial)
       })
     },
   }

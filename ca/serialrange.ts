@@ -19,6 +19,14 @@ const RANGE_BYTES = SECTION_BYTES + 16
 
 /** The serials of one section, in the order they stand there. */
 export function readSerials(type: number, data: Reader): SerialRange[] {
+  const serials = readSection(type, data)
+  // Certificates without a serial have 0; OpenSSH takes no list that revokes it.
+  if (serials.some(([first]) => first === 0n))
+    throw new FormatError('ERR_KRL_SERIALS', 'KRL: serial 0 cannot be revoked')
+  return serials
+}
+
+function readSection(type: number, data: Reader): SerialRange[] {
   if (type === LIST) return readList(data)
   if (type === RANGE) return [readRange(data)]
   if (type === BITMAP) return readBitmap(data)
@@ -78,11 +86,16 @@ export function inRanges(ranges: readonly SerialRange[], serial: bigint): boolea
   return false
 }
 
-/** The sections for these serials: bitmaps where serials stand close together, ranges for long runs, a list for the rest. */
+/**
+ * The sections for these serials: bitmaps where serials stand close together, ranges for long runs, a list for the rest.
+ * Throws a RangeError for serial 0, which no certificate can be revoked by.
+ */
 export function writeSerials(serials: readonly SerialRange[]): { type: number; data: Buffer }[] {
   const sections: { type: number; data: Buffer }[] = []
   const singles: bigint[] = []
-  for (const neighbours of neighbourhoods(mergeRanges(serials))) {
+  const merged = mergeRanges(serials)
+  if (merged[0]?.[0] === 0n) throw new RangeError('serial 0 cannot be revoked')
+  for (const neighbours of neighbourhoods(merged)) {
     const bitmap = bitmapOf(neighbours)
     if (bitmap !== undefined && bitmap.length + SECTION_BYTES < plainBytes(neighbours))
       sections.push({ type: BITMAP, data: bitmap })

@@ -71,6 +71,10 @@ test('a point that is not on its curve, a compressed point and a curve of anothe
     string(Buffer.concat([Buffer.of(2), keys.p256.blob.subarray(-64, -32)])),
   ])
   expect(() => readPublicKey(compressed)).toThrow(/uncompressed/)
+  // Of the right length with another first byte: it would be a second spelling of the same key.
+  const respelled = Buffer.from(keys.p256.blob)
+  respelled[respelled.length - 65] = 6
+  expect(() => readPublicKey(respelled)).toThrow(/uncompressed/)
   const other = Buffer.concat([string('ecdsa-sha2-nistp384'), keys.p256.blob.subarray(4 + 19)])
   expect(() => readPublicKey(other)).toThrow(/curve "nistp256"/)
 })
@@ -83,11 +87,21 @@ test('DSA, security-key and certificate types are no plain keys', async () => {
   expect(() => readPublicKey(certificate.blob)).toThrow(/not taken/)
 })
 
+/** The last character before the padding holds bits that stand for nothing. */
+function respell(base64: string): string {
+  const last = base64.replace(/=+$/, '').at(-1)!
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+  const respelled = base64.replace(/.(=+)$/, `${alphabet[alphabet.indexOf(last) + 1]}$1`)
+  expect(Buffer.from(respelled, 'base64').equals(Buffer.from(base64, 'base64'))).toBe(true)
+  return respelled
+}
+
 test.each([
   ['a type that is not the blob’s', `ssh-rsa ${keys.ed25519.blob.toString('base64')}`],
   ['options in front', `command="x" ssh-ed25519 ${keys.ed25519.blob.toString('base64')}`],
   ['two lines', `${publicKeyLine(keys.ed25519.blob)}\n${publicKeyLine(keys.p256.blob)}\n`],
   ['broken base64', `ssh-ed25519 ${keys.ed25519.blob.toString('base64').replace(/.$/, '=')}`],
+  ['a second spelling of its base64', `ecdsa-sha2-nistp256 ${respell(keys.p256.blob.toString('base64'))}`],
   ['nothing', ''],
   ['a private key', '-----BEGIN OPENSSH PRIVATE KEY-----'],
 ])('a line with %s is refused', (_, line) => {

@@ -168,6 +168,10 @@ test('serials, key ids and keys are revoked, and stay so over a rotation and a r
   expect(await first.client.revoke({ by, reason, keyId: 'bob' })).toEqual({ ok: true })
   expect(await first.client.revoke({ by, reason, publicKey: publicKeyLine(keys.rsa.blob) })).toEqual({ ok: true })
   expect(await first.client.revoke({ by, reason })).toMatchObject({ ok: false, code: 'request' })
+  expect(await first.client.revoke({ by, reason, serial: '9', keyId: 'bob' })).toMatchObject({
+    ok: false,
+    code: 'request',
+  })
   await first.client.rotate({ by, ring: 'user' })
   expect(first.records.filter(({ kind }) => kind === 'certificate.revoked')).toHaveLength(3)
   const version = (await first.client.krl()).version

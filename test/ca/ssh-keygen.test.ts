@@ -23,6 +23,7 @@ import { string } from '../../ca/wire.ts'
 import { allKeys, run, type TestKey, temporaryDirectory } from './keys.ts'
 
 const COUNT = Number(process.env.CERTIFICATES ?? 150)
+const TIMEOUT = 60_000 + COUNT * 100
 const utc = { env: { ...process.env, TZ: 'UTC' }, maxBuffer: 64 << 20 }
 
 const key = fc.constantFrom(...allKeys)
@@ -154,7 +155,7 @@ function printed(certificate: Certificate): Printed {
   }
 }
 
-test(`ssh-keygen -L prints ${COUNT} random certificates of ours as we meant them`, async () => {
+test(`ssh-keygen -L prints ${COUNT} random certificates of ours as we meant them`, { timeout: TIMEOUT }, async () => {
   const file = join(temporaryDirectory(), 'certificates.pub')
   const certificates: Certificate[] = []
   for (const random of fc.sample(content, COUNT)) {
@@ -201,7 +202,9 @@ async function certify(directory: string, authority: TestKey, options: string[])
   return allKeys.map(({ name }) => parseCertificateLine(readFileSync(join(directory, `${name}-cert.pub`), 'utf8')))
 }
 
-test(`${COUNT} certificates by ssh-keygen -s are read, checked and written again byte for byte`, async () => {
+test(`${COUNT} certificates by ssh-keygen -s are read, checked and written again byte for byte`, {
+  timeout: TIMEOUT,
+}, async () => {
   const directory = temporaryDirectory()
   const batches = fc.sample(content, Math.ceil(COUNT / allKeys.length))
   for (const [i, random] of batches.entries()) {
