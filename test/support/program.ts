@@ -13,6 +13,8 @@ export interface Program {
   stop(signal?: NodeJS.Signals): Promise<void>
   /** Resolves when it has ended, to its exit code or the signal. */
   readonly ended: Promise<number | NodeJS.Signals>
+  /** Resolves when it has ended and everything it (or a child that shares its output) said has been read. */
+  readonly closed: Promise<void>
 }
 
 export interface ProgramOptions {
@@ -57,6 +59,7 @@ export async function startProgram(
   const ended = new Promise<number | NodeJS.Signals>(resolve => {
     child.once('exit', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'))
   })
+  const closed = new Promise<void>(resolve => child.once('close', () => resolve()))
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve)
     child.once('error', cause => reject(new Error(`cannot start ${command}: ${cause.message}`, { cause })))
@@ -68,6 +71,7 @@ export async function startProgram(
     pid: child.pid ?? 0,
     output: () => output,
     ended,
+    closed,
     stop: async (signal = 'SIGTERM') => {
       if (!running(child)) return
       child.kill(signal)
@@ -92,6 +96,8 @@ export async function runProgram(
     },
   })
   const status = await program.ended
+  // Its last words may arrive after its exit.
+  await program.closed
   if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${said.trim()}`)
   return said
 }
