@@ -1,4 +1,15 @@
 import { connect, type Socket } from 'node:net'
+import { DELIM, FLUSH, line } from '../proxy/git/pktline.ts'
+
+/** A clone of one commit, as protocol 2 asks for it. */
+export const CLONE_REQUEST = Buffer.concat([
+  line('command=fetch'),
+  DELIM,
+  line('ofs-delta'),
+  line(`want ${'1'.repeat(40)}`),
+  line('done'),
+  FLUSH,
+])
 
 export interface Load {
   readonly requests: number

@@ -8,9 +8,10 @@ import { cloneRepository, git, gitOk, makeRepository } from '../test/support/git
 import { makeKey } from '../test/support/keys.ts'
 import { startNginx } from '../test/support/nginx.ts'
 import { runProgram, temporaryFolder } from '../test/support/program.ts'
+import setup from '../test/support/setup.ts'
 import { sshCommand, startSshd } from '../test/support/sshd.ts'
 import { cpuSeconds, residentBytes, startGate } from './gate.ts'
-import { load, median, percentile } from './load.ts'
+import { CLONE_REQUEST, load, median, percentile } from './load.ts'
 import { revokeToLastByte } from './revoke.ts'
 import { type Row, table } from './table.ts'
 
@@ -32,6 +33,7 @@ const wants = (name: string) => !only || only.includes(name)
 
 // ---- the stands ----
 
+const takeDown = await setup()
 say('starting nginx, sshd, redis, postgres and two proxies')
 const folder = temporaryFolder('bench')
 const upstreamKey = await makeKey('upstream')
@@ -200,19 +202,20 @@ if (wants('push')) {
 
 if (wants('replay')) {
   const request = join(folder, 'request')
-  const id = '1'.repeat(40)
-  writeFileSync(request, `0011command=fetch0001000fofs-delta\n0032want ${id}\n0009done\n0000`)
+  writeFileSync(request, CLONE_REQUEST)
   for (const kilobytes of [64, 8]) {
     say(`replayed bytes, packets of ${kilobytes} KiB`)
     const name = `x/${bytes / 1e6}-${kilobytes}.git/git-upload-pack`
     const curl = (url: string, ...headers: string[]) =>
       runProgram('curl', [
-        ...['-sS', '-f', '-o', '/dev/null', '-X', 'POST', '--data-binary', `@${request}`],
+        ...['-sS', '-f', '-o', '/dev/null', '-w', '%{size_download}', '-X', 'POST', '--data-binary', `@${request}`],
         ...['Content-Type: application/x-git-upload-pack-request', 'Git-Protocol: version=2', ...headers].flatMap(
           header => ['-H', header],
         ),
         url,
-      ])
+      ]).then(size => {
+        if (Number(size) < bytes * 0.9) throw new Error(`${url} gave only ${size} bytes`)
+      })
     const result = await timed([
       { name: 'direct', run: () => curl(`${replay.url}${name}`) },
       { name: 'nginx', run: () => curl(`${through.url}replay/${name}`) },
@@ -358,6 +361,7 @@ if (wants('revoke')) {
 await gate.revoke(replayGrant)
 await Promise.all([gate.stop(), backend.stop(), through.stop(), sshd.stop()])
 replay.stop()
+takeDown()
 
 const { patched, nativeCrypto } = ssh2State()
 const machine = [

@@ -77,10 +77,20 @@ async function answer(socket: Socket, head: string): Promise<void> {
   const pause = rate === undefined ? 0 : (block.length / (Number(rate) * 1e6)) * 1000
   for (let sent = 0; sent < blocks; sent++) {
     if (socket.destroyed) return
-    if (!socket.write(block)) await new Promise<void>(resolve => socket.once('drain', resolve).once('close', resolve))
+    if (!socket.write(block)) await drained(socket)
     if (pause > 0) await new Promise(resolve => setTimeout(resolve, pause))
   }
   socket.write(FLUSH)
+}
+
+function drained(socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    const done = () => {
+      socket.off('drain', done).off('close', done)
+      resolve()
+    }
+    socket.on('drain', done).on('close', done)
+  })
 }
 
 server.listen(0, '127.0.0.1', () => {

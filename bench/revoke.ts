@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import type { BenchGate } from './gate.ts'
+import { CLONE_REQUEST } from './load.ts'
 
 /**
  * How long bytes still come after a revocation was acknowledged: milliseconds, ascending. Each time, so many slow clones
@@ -31,7 +32,6 @@ export async function revokeToLastByte(
 async function slowClone(http: string, repository: string, token: string): Promise<{ ended: Promise<number> }> {
   const url = new URL(http)
   const socket = connect({ host: url.hostname, port: Number(url.port), noDelay: true })
-  const body = `0011command=fetch0001000fofs-delta\n0032want ${'1'.repeat(40)}\n0009done\n0000`
   socket.write(
     [
       `POST /${repository}.git/git-upload-pack HTTP/1.1`,
@@ -39,9 +39,9 @@ async function slowClone(http: string, repository: string, token: string): Promi
       `Authorization: Bearer ${token}`,
       'Content-Type: application/x-git-upload-pack-request',
       'Git-Protocol: version=2',
-      `Content-Length: ${body.length}`,
+      `Content-Length: ${CLONE_REQUEST.length}`,
       '',
-      body,
+      CLONE_REQUEST.toString('latin1'),
     ].join('\r\n'),
   )
   let last = 0
