@@ -77,7 +77,7 @@ export async function testFront(changes: FrontChanges = {}): Promise<TestFront> 
     limits: {
       connections: 50,
       connectionsPerSource: 40,
-      loginGrace: 10_000,
+      loginGrace: 120_000,
       loginAttempts: 6,
       channels: 10,
       ...changes.limits,
