@@ -117,14 +117,22 @@ function conditions(sql: Sql, filters: Filters) {
     ${actor === undefined ? sql`` : sql`and actor = ${actor}`}
     ${repository === undefined ? sql`` : sql`and repository = ${repository}`}
     ${ref === undefined ? sql`` : sql`and refs @> array[${ref}::text]`}
-    ${action === undefined ? sql`` : sql`and action = ${action}`}
-    ${result === undefined ? sql`` : sql`and result = ${result}`}
+    ${action === undefined ? sql`` : sql`and action = ${word(sql, action)}`}
+    ${result === undefined ? sql`` : sql`and result = ${word(sql, result)}`}
     ${grant === undefined ? sql`` : sql`and grants @> array[${grant}::text]`}
     ${operation === undefined ? sql`` : sql`and operation = ${operation}`}
-    ${kind === undefined ? sql`` : sql`and kind = ${kind}`}
+    ${kind === undefined ? sql`` : sql`and kind = ${word(sql, kind)}`}
     ${since === undefined ? sql`` : sql`and seq >= ${firstSince(sql, since)}`}
     ${until === undefined ? sql`` : sql`and seq < ${firstSince(sql, until)}`}`
 }
+
+// A column with few values must be planned for the value asked for: a parameter hides that one result is in half of all records and
+// another in a handful. So these stand in the statement itself, after a look at what they are made of.
+function word(sql: Sql, value: string) {
+  return WORD.test(value) ? sql.unsafe(`'${value}'`) : sql`${value}`
+}
+
+const WORD = /^[a-z][a-z.-]{0,39}$/
 
 // recorded never runs backwards, so a time is a sequence number: a walk of one index, and a range of the primary key instead of
 // a condition the planner would have to guess about.

@@ -51,8 +51,9 @@ create index on audit.record (actor, seq) where actor is not null;
 create index on audit.record (repository, seq) where repository is not null;
 create index on audit.record (action, seq) where action is not null;
 create index on audit.record (result, seq) where result is not null;
-create index on audit.record using gin (grants) where grants is not null;
-create index on audit.record using gin (refs) where refs is not null;
+-- Without fastupdate: its list of pending entries is read through by every search, 40 ms of a 50 ms budget when full.
+create index on audit.record using gin (grants) with (fastupdate = off) where grants is not null;
+create index on audit.record using gin (refs) with (fastupdate = off) where refs is not null;
 
 -- How far each run of each proxy has come: the last of its own numbers that is in the chain.
 create table audit.source (
