@@ -244,11 +244,10 @@ export class Gate {
       ...(wanted.updates && { updates: wanted.updates }),
     }
     this.#options.onRefused?.(record)
-    try {
-      await this.#options.emit(record)
-    } catch {
-      // Refused all the same; there is no access to put on record.
-    }
+    // Refused all the same where it cannot be written: there is no access to put on record. Somebody who has waited for
+    // the ledger once is not made to wait again.
+    const written = this.#options.emit(record).catch(() => {})
+    if (refused.code !== 'ledger-unreachable') await written
     return refused
   }
 

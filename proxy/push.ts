@@ -60,7 +60,10 @@ async function receive(client: Client, upstream: Upstream, operation: string, op
 
   const wanted = pushing(commands, operation)
   const session = await gate.open(client, wanted)
-  if ('kind' in session) return sayNo(client, commands, session, wanted.reasons)
+  if ('kind' in session) {
+    // Without a window there is nothing to be said of each ref.
+    return sayNo(client, commands, session, session.code === 'ref-refused' ? wanted.reasons : new Map())
+  }
   return land(client, upstream, commands, wanted, session, options)
 }
 
