@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import { checkRefPattern, checkRepositoryPattern } from '../../grant/pattern.ts'
 import { compileCondition, compilePattern } from '../conditions.ts'
@@ -319,7 +320,9 @@ export type ClassDocument = z.infer<typeof className>
 export type ApproversDocument = z.infer<typeof approvers>
 export type HoursDocument = z.infer<typeof hours>
 
-/** The JSON Schema (2020-12) that editors use. */
-export function policyJsonSchema(): object {
-  return z.toJSONSchema(policySchema, { io: 'input' })
+/** The JSON Schema (2020-12) that editors use; `node config/policy/schema.ts` writes it. */
+export function policyJsonSchema(): string {
+  return `${JSON.stringify(z.toJSONSchema(policySchema, { io: 'input' }), undefined, 2)}\n`
 }
+
+if (import.meta.main) writeFileSync(new URL('../policy.schema.json', import.meta.url), policyJsonSchema())

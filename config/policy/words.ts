@@ -2,7 +2,7 @@ import { ACTIONS, type Action } from '../../grant/grant.ts'
 import { checkRefPattern } from '../../grant/pattern.ts'
 import { nearMiss } from '../nearmiss.ts'
 
-/** The words people use for actions. An action's own name means just itself. */
+/** The words people use for actions. Every other action's name means just itself. */
 export const WORDS: Readonly<Record<string, readonly Action[]>> = {
   clone: ['fetch', 'lfs-download'],
   pull: ['fetch', 'lfs-download'],
