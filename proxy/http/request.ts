@@ -110,7 +110,7 @@ async function hand(
     service: asked.service,
     protocol: protocolOf(request, asked.service),
     part: asked.kind,
-    request: raw === undefined ? Readable.from([]) : body === 'gzip' ? gunzip(raw) : raw,
+    request: raw === undefined ? Readable.from([], { objectMode: false }) : body === 'gzip' ? gunzip(raw) : raw,
     response: answer,
     gone,
   }

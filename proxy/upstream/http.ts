@@ -123,6 +123,8 @@ class HttpUpstream implements Upstream {
       throw this.#fault(cause)
     }
     response.body.once('close', leave)
+    // It may break off before anybody reads it: that is for the reader to find, and no uncaught exception.
+    response.body.on('error', () => {})
     const refused = this.#check(response, asked)
     if (!refused) return response.body
     // Read to its end if it is short, so that the connection can be used again.

@@ -43,7 +43,7 @@ class LocalUpstream implements Upstream {
 
   async advertise(signal: AbortSignal): Promise<Readable> {
     // git-upload-archive(1) waits for its client to speak.
-    if (this.#target.service === 'upload-archive') return Readable.from([])
+    if (this.#target.service === 'upload-archive') return Readable.from([], { objectMode: false })
     if (this.#target.stateless) {
       const program = await this.#start(['--stateless-rpc', '--advertise-refs'], signal)
       program.git.stdin.end()
@@ -144,6 +144,7 @@ class Program {
     })
     // A program that ended does not read on; why is told by its status.
     git.stdin.on('error', () => {})
+    git.stdout.on('error', () => {})
     git.stdout.pause()
     git.stdout
       .on('resume', this.#await)
@@ -275,6 +276,8 @@ class Program {
 
   /** Ends the program when whoever reads its answer lets go of it. */
   #watched(answer: Readable): Readable {
+    // Before anybody reads it, a broken answer is no uncaught exception.
+    answer.on('error', () => {})
     answer.on('close', () => {
       if (!answer.readableEnded) this.end()
     })

@@ -51,6 +51,8 @@ export function untilFlush(source: Readable, failure: () => Promise<Error | unde
     source.off('data', onData).off('end', onBroken).off('error', onBroken).off('close', onBroken)
     source.pause()
   }
+  // It may break off before anybody reads it: that is for the reader to find, and no uncaught exception.
+  answer.on('error', () => {})
   source.on('data', onData).on('end', onBroken).on('error', onBroken).on('close', onBroken)
   source.pause()
   // It may have ended before anybody listened.

@@ -263,6 +263,16 @@ describe('36: one connection, one answer at a time', () => {
     expect(sockets.size).toBe(2)
   })
 
+  test('an answer that breaks off before anybody reads it is no uncaught exception', async () => {
+    const url = await rawHost(socket => {
+      const head = `HTTP/1.1 200 OK\r\nContent-Type: ${RESULT['content-type']}\r\nTransfer-Encoding: chunked\r\n\r\n`
+      socket.write(head + chunk('x'), () => socket.resetAndDestroy())
+    })
+    const answer = await connectTo(url)(TARGET).exchange(Readable.from([Buffer.from('0000')]), never)
+    await expect.poll(() => answer.destroyed).toBe(true)
+    await expect(text(answer)).rejects.toThrow()
+  })
+
   test('close() ends the answer under way and its connection', async () => {
     let closed = false
     const url = await rawHost(socket => {

@@ -250,6 +250,17 @@ describe('an end', () => {
     await expect.poll(programs).toEqual([])
   })
 
+  test('before anybody has read the answer is told to whoever reads it then, and to nobody else', async () => {
+    await slow('unread')
+    for (const stateless of [true, false]) {
+      const cut = new AbortController()
+      const answer = await connect(target({ path: 'unread', stateless, protocol: 2 })).advertise(cut.signal)
+      cut.abort()
+      await expect.poll(() => programs()).toEqual([])
+      await expect(text(answer)).rejects.toBeInstanceOf(UpstreamError)
+    }
+  })
+
   test('a push that breaks off before its last byte changes nothing and leaves nothing half-written', async () => {
     const { path, tip } = await slow('cut')
     const work = join(temporaryFolder('cut'), 'work')
