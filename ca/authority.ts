@@ -114,21 +114,18 @@ function refuseRepeated({ user, host, distrusted }: Authority): void {
     throw new Error('this key is, or was, a key of the authority already; bring a new one')
 }
 
-/** A sshd's TrustedUserCAKeys file: the trusted keys of the user ring, a line each. */
-export function trustedUserCaKeys(ring: Ring, now: number): string {
-  return trustedKeys(ring, now)
-    .map(key => `${key} drawbridge\n`)
-    .join('')
+/** A sshd's TrustedUserCAKeys file, of the trusted public key lines of the user ring. */
+export function trustedUserCaKeys(keys: readonly string[]): string {
+  return keys.map(key => `${key} drawbridge\n`).join('')
 }
 
-/** Lines for known_hosts: the trusted keys of the host ring, for these host patterns (`git.example.org`, `[gate]:2222`). */
-export function knownHostsLines(ring: Ring, hosts: readonly string[], now: number): string {
+/** Lines for known_hosts, of the trusted lines of the host ring and host patterns (`git.example.org`, `[gate]:2222`). */
+export function knownHostsLines(keys: readonly string[], hosts: readonly string[]): string {
   const wrong = hosts.find(host => host === '' || /[\s,#]/.test(host))
-  if (hosts.length === 0 || wrong !== undefined)
+  if (hosts.length === 0 || wrong !== undefined) {
     throw new Error(`${JSON.stringify(wrong ?? '')} is no host pattern of known_hosts`)
-  return trustedKeys(ring, now)
-    .map(key => `@cert-authority ${hosts.join(',')} ${key}\n`)
-    .join('')
+  }
+  return keys.map(key => `@cert-authority ${hosts.join(',')} ${key}\n`).join('')
 }
 
 const FILE = 'authority.json'

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Authority,
@@ -99,6 +100,7 @@ export async function openCustody({ directory, access, now, lifetimeSeconds }: C
     trusted: () => ({ user: trustedKeys(authority.user, now()), host: trustedKeys(authority.host, now()) }),
     rotate: (ring, next) =>
       inTurn(async () => {
+        const leaving = authority[ring].current
         const rotated = rotate(authority, ring, next, now(), lifetimeSeconds[ring])
         // The key that signs from now on, and the one after it, can be reached: tried before anything is changed.
         const signer = await openSigner(rotated[ring].current, access)
@@ -107,6 +109,8 @@ export async function openCustody({ directory, access, now, lifetimeSeconds }: C
         await writeAuthority(directory, rotated)
         authority = rotated
         signers[ring] = signer
+        // It never signs again; what is not there cannot leak.
+        await forgetKey(directory, leaving)
       }),
     distrust: fingerprint =>
       inTurn(async () => {
@@ -121,6 +125,10 @@ export async function openCustody({ directory, access, now, lifetimeSeconds }: C
     revoke: revocation => inTurn(() => writeKrl(krlOf(authority, addRevocation(krl, revocation), now()))),
     krl: () => krl,
   }
+}
+
+async function forgetKey(directory: string, { signer }: AuthorityKey): Promise<void> {
+  if (signer.kind === 'file') await rm(join(directory, signer.file), { force: true })
 }
 
 /** Without the file nothing would be revoked any more, so that its loss is no fresh start. */

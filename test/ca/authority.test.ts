@@ -81,16 +81,16 @@ test('a distrusted key is trusted no more, never comes back, and a key that sign
 
 test('the files for hosts and developers hold every trusted key', () => {
   const { user, host } = freshAuthority()
-  expect(trustedUserCaKeys(user, NOON)).toBe(
+  expect(trustedUserCaKeys(trustedKeys(user, NOON))).toBe(
     `${user.current.publicKey} drawbridge\n${user.next.publicKey} drawbridge\n`,
   )
-  expect(knownHostsLines(host, ['gate.example.org', '[gate.example.org]:2222'], NOON)).toBe(
+  expect(knownHostsLines(trustedKeys(host, NOON), ['gate.example.org', '[gate.example.org]:2222'])).toBe(
     [host.current, host.next]
       .map(key => `@cert-authority gate.example.org,[gate.example.org]:2222 ${key.publicKey}\n`)
       .join(''),
   )
-  expect(() => knownHostsLines(host, ['a b'], NOON)).toThrow(/host pattern/)
-  expect(() => knownHostsLines(host, [], NOON)).toThrow(/host pattern/)
+  expect(() => knownHostsLines(trustedKeys(host, NOON), ['a b'])).toThrow(/host pattern/)
+  expect(() => knownHostsLines(trustedKeys(host, NOON), [])).toThrow(/host pattern/)
 })
 
 test('the state is read back as it was written, and a file that is not whole is an error', async () => {

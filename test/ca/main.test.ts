@@ -105,7 +105,7 @@ test('with the ledger away nothing is issued, and what is revoked is revoked all
 })
 
 test('a rotation in the middle of a hundred logins loses none: certificates from before, during and after it are taken', async () => {
-  const { client, records } = await authority()
+  const { client, records, directory } = await authority()
   const before = await issue(client)
   const trustedBefore = await client.trusted()
   const during = Array.from({ length: 100 }, async () => judge(client, await issue(client)))
@@ -119,6 +119,8 @@ test('a rotation in the middle of a hundred logins loses none: certificates from
   expect(await judge(client, after)).toBe('ok')
   const trusted = await client.trusted()
   expect(trusted.user).toHaveLength(3)
+  // The private half of the retired key is gone: current and next of both rings are left.
+  expect(readdirSync(directory).filter(name => name.startsWith('key-'))).toHaveLength(4)
   expect(records).toContainEqual({
     kind: 'authority.rotated',
     by: 'eve@example.org',
@@ -185,6 +187,19 @@ test('serials, key ids and keys are revoked, and stay so over a rotation and a r
   expect(await second.client.issue({ ...request, keyId: 'bob' })).toMatchObject({ code: 'revoked' })
   expect(await second.client.issue({ ...request, publicKey: keys.rsa.blob })).toMatchObject({ code: 'revoked' })
   expect((await issue(second.client)).serial > certificates[3]!.serial).toBe(true)
+})
+
+test('revocations and a rotation at the same moment are all kept', async () => {
+  const { client } = await authority()
+  const by = 'eve@example.org'
+  const asked = Array.from({ length: 20 }, (_, i) =>
+    client.revoke({ by, reason: 'lost', serial: String(100 + i * 50) }),
+  )
+  const rotated = client.rotate({ by, ring: 'host' })
+  expect(new Set((await Promise.all([...asked, rotated])).map(({ ok }) => ok))).toEqual(new Set([true]))
+  const [section] = (await client.krl()).certificates
+  expect(section!.serials).toHaveLength(20)
+  expect((await client.trusted()).host).toHaveLength(3)
 })
 
 test('a key in an ssh-agent becomes the next one, signs after the next turn, and is found again after a restart', async () => {
