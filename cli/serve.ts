@@ -9,8 +9,8 @@ import type { Settings } from '../config/settings.ts'
 import { wantsEngines, withEngines } from '../deploy/embedded/where.ts'
 import { withHostKey } from '../deploy/hostkey.ts'
 import { createLog } from '../deploy/log.ts'
-import { migrate } from '../deploy/migrate.ts'
-import { announceReady, untilToldToStop } from '../deploy/parent.ts'
+import { MigrationError, migrate } from '../deploy/migrate.ts'
+import { announceFailure, announceReady, untilToldToStop } from '../deploy/parent.ts'
 import { STATUS_SETTINGS, type Supervised, supervise, type Watched } from '../deploy/supervise.ts'
 
 export const ROLES = ['proxy', 'admin', 'ca'] as const
@@ -55,7 +55,7 @@ function read(config: string): Settings | undefined {
 
 /**
  * `drawbridge serve`: one role in this process, or several as a process each, watched over.
- * @returns the exit status: 0 after SIGTERM, 78 when the settings are wrong, 1 otherwise
+ * @returns the exit status: 0 after SIGTERM, 78 when the settings are wrong or the database is of another version, 1 otherwise
  */
 export async function serve(options: {
   readonly roles: readonly RoleName[]
@@ -82,7 +82,8 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     await role.ready
   } catch (error) {
     log.fatal({ err: error }, `the role ${name} could not start`)
-    return 1
+    await announceFailure(error instanceof Error ? error.message : String(error))
+    return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
   }
   process.on('SIGHUP', () => void reload(role, settings.file, log))
   log.info({ urls: role.urls }, 'ready')

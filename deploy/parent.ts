@@ -14,6 +14,20 @@ export function announceReady(
   else process.stdout.write(`${JSON.stringify({ ...message, ...facts })}\n`)
 }
 
+/** Why a process that is about to end could not serve, for the supervisor to show. */
+export interface FailedMessage {
+  readonly kind: 'failed'
+  readonly message: string
+}
+
+/** Tells the supervisor, where there is one, why this process cannot serve. */
+export async function announceFailure(message: string): Promise<void> {
+  const failed: FailedMessage = { kind: 'failed', message }
+  await new Promise<void>(resolve =>
+    process.send ? process.send(failed, undefined, undefined, () => resolve()) : resolve(),
+  )
+}
+
 /**
  * Resolves at SIGTERM or SIGINT, or when the supervisor is gone (its end of the channel closes however it died). A second
  * signal ends the process at once.

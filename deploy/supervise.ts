@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import type { ReadyMessage } from './parent.ts'
+import type { FailedMessage, ReadyMessage } from './parent.ts'
 
 /** A process to be kept running. */
 export interface Watched {
@@ -25,7 +25,7 @@ const BACKOFF_MILLISECONDS_FIRST = 250
 const BACKOFF_MILLISECONDS_MAX = 10_000
 /** A process that ran this long was sound; its next start does not wait. */
 const SOUND_MILLISECONDS = 60_000
-/** sysexits.h EX_CONFIG: the settings are wrong, and will be the next time. */
+/** sysexits.h EX_CONFIG: the settings are wrong, or the database is another version's; both will be so the next time. */
 export const STATUS_SETTINGS = 78
 const STATUSES_FINAL = new Set([STATUS_SETTINGS])
 /** One that has never served and dies this often will not. */
@@ -64,7 +64,9 @@ export function supervise(
     })
     begun.add(one.name)
     running.set(one.name, child)
-    child.on('message', (message: ReadyMessage) => {
+    let why = ''
+    child.on('message', (message: ReadyMessage | FailedMessage) => {
+      if (message.kind === 'failed') why = `: ${message.message}`
       if (message.kind !== 'ready') return
       served.set(one.name, message.urls)
       if (served.size === watched.length) allReady(Object.assign({}, ...served.values()))
@@ -74,7 +76,7 @@ export function supervise(
     child.once('exit', (code, signal) => {
       running.delete(one.name)
       if (stopping) return
-      const how = `${one.name} ended with ${code === null ? signal : `status ${code}`}`
+      const how = `${one.name} ended with ${code === null ? signal : `status ${code}`}${why}`
       const hopeless = !served.has(one.name) && starts >= FIRST_STARTS_MAX
       if (STATUSES_FINAL.has(code ?? 0) || hopeless) {
         giveUp(how)

@@ -16,6 +16,8 @@ const [state = '', ...engines] = process.argv.slice(2)
 const sockets = engineSockets(state)
 mkdirSync(sockets.folder, { recursive: true, mode: 0o700 })
 
+const ORPHANED_MILLISECONDS_MAX = 20_000
+
 // PGlite takes no lock of its own: two processes on one folder would destroy it.
 const release = await holdFolder(state, 'engines')
 if (!release) {
@@ -26,7 +28,8 @@ if (!release) {
 const redis = engines.includes('redis') ? await startRedis() : undefined
 const postgres = engines.includes('postgres') ? await startPostgres() : undefined
 announceReady({})
-await untilToldToStop()
+// When the supervisor died the roles end by themselves, and what they still have to record needs us.
+if ((await untilToldToStop()) === 'disconnect') await postgres?.unused(ORPHANED_MILLISECONDS_MAX)
 await postgres?.close()
 await redis?.close()
 process.exit(0)
@@ -35,11 +38,22 @@ interface Engine {
   close(): Promise<void>
 }
 
-async function startPostgres(): Promise<Engine> {
+interface Postgres extends Engine {
+  /** Resolves when no client is connected any more, or when the time is over. */
+  unused(milliseconds: number): Promise<void>
+}
+
+async function startPostgres(): Promise<Postgres> {
   rmSync(sockets.postgres, { force: true })
   const database = await PGlite.create({ dataDir: join(state, 'postgres') })
   const server: Server = await servePglite(database, sockets.postgres)
+  const clients = () => new Promise<number>(resolve => server.getConnections((_, count) => resolve(count ?? 0)))
   return {
+    unused: async milliseconds => {
+      const deadline = performance.now() + milliseconds
+      while ((await clients()) > 0 && performance.now() < deadline)
+        await new Promise(resolve => setTimeout(resolve, 100))
+    },
     close: async () => {
       server.close()
       await database.close()

@@ -55,8 +55,12 @@ async function trial(folder: string): Promise<number> {
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
     process.stdout.write(welcome(ready))
     const why = await Promise.race([told.then(() => undefined), supervised.gaveUp])
-    if (why !== undefined) say(`${why}; stopping; what it said is in ${relative(process.cwd(), logFile)}`)
-  } else if (outcome !== 'stop') say(`${outcome}; stopping; what it said is in ${relative(process.cwd(), logFile)}`)
+    if (why !== undefined) say(`${why}; stopping; more in ${relative(process.cwd(), logFile)}`)
+  } else if (outcome !== 'stop') {
+    say(
+      `${outcome}; stopping; more in ${relative(process.cwd(), logFile)}; to begin anew remove ${relative(process.cwd(), folder)}`,
+    )
+  }
   rmSync(readyFile, { force: true })
   await supervised.stop(stopMilliseconds(settings))
   release()
