@@ -143,7 +143,7 @@ for (const [transport, upstream] of [
         kind: 'operation.refused',
         action: 'push',
         code: 'ref-refused',
-        updates: [{ ref: 'refs/heads/main' }, { ref: 'refs/heads/fresh' }, { ref: 'refs/heads/topic' }],
+        updates: [{ ref: 'refs/heads/fresh' }, { ref: 'refs/heads/main' }, { ref: 'refs/heads/topic' }],
       })
       expect(await refsOf(bare)).toEqual(before)
     })

@@ -33,6 +33,8 @@ export interface Stand {
   /** alice's registered SSH key. */
   readonly key: Key
   readonly proxies: readonly StartedProxy[]
+  /** What the proxies were started with, but for their names. */
+  readonly settings: Settings
   startProxy(change?: Partial<Settings>): Promise<StartedProxy>
   /** Opens a window for alice, or whoever is named; ten minutes unless said otherwise. */
   grant(grant: Partial<Grant> & { repository: string }): Promise<Grant>
@@ -44,7 +46,7 @@ export interface Stand {
   remote(
     transport: 'http' | 'ssh',
     repository: string,
-    proxy?: StartedProxy,
+    proxy?: Pick<StartedProxy, 'urls'>,
   ): Promise<{ url: string; env: { [name: string]: string } }>
   close(): Promise<void>
 }
@@ -137,6 +139,7 @@ export async function startStand(
     sshd,
     key,
     proxies,
+    settings,
     startProxy,
     token,
     grant: async grant => {
@@ -161,7 +164,7 @@ export async function startStand(
       >`select body::json as body from (select proxy, boot, n, body from audit.inbox union all select proxy, boot, n, body from audit.record) as records order by proxy, boot, n`
       return rows.map(row => row.body)
     },
-    remote: async (transport, repository, proxy = proxies[0]!) => {
+    remote: async (transport, repository, proxy: Pick<StartedProxy, 'urls'> = proxies[0]!) => {
       if (transport === 'http') {
         const url = new URL(`${proxy.urls.http}/${repository}.git`)
         url.username = 'alice'
