@@ -1,8 +1,10 @@
-import postgres, { type Sql } from 'postgres'
+import type { Sql } from 'postgres'
+import { type Outcome, outcomeOf, TookTooLong, within } from './attempt.ts'
 import { canonical } from './canonical.ts'
 import { cleaner } from './clean.ts'
+import { endOfInterrupted, endOfRefused } from './ending.ts'
 import { insertRecords, type Numbered, type OpenOperation, openOperations } from './inbox.ts'
-import type { Emit, OperationEnd, OperationStart, Record } from './record.ts'
+import type { Emit, Record } from './record.ts'
 import { openSpool, type Spool } from './spool.ts'
 
 /** Records and bytes waiting to become durable; beyond either the next is turned away at once. */
@@ -97,10 +99,9 @@ interface Waiting {
 interface Batch {
   readonly waiting: readonly Waiting[]
   readonly records: readonly Numbered[]
+  /** An attempt ended without an answer: whatever later ones say, that one may have been carried out. */
+  doubtful: boolean
 }
-
-/** `unknown`: the answer was lost, so it may be there or may yet get there. */
-type Outcome = 'written' | 'not written' | 'unknown' | 'unwritable'
 
 /**
  * Makes records durable, many in one commit: whatever arrives while an insert is under way goes together in the next one.
@@ -164,7 +165,9 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
       if (outcome === 'written') settle(batch)
       else if (outcome === 'unwritable') refuse(batch)
       else {
-        if (outcome === 'not written') putBack(batch)
+        batch.doubtful ||= outcome === 'unknown'
+        // Numbers that may be in the database already must not be given to other records.
+        if (!batch.doubtful) putBack(batch)
         if (closing) return refuseAll()
         await pause(RETRY_MILLISECONDS)
       }
@@ -183,7 +186,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     queue = queue.slice(count)
     queuedBytes -= bytes
     const records = waiting.map(({ record, body, at }): Numbered => ({ proxy, boot, n: next++, at, record, body }))
-    return { waiting, records }
+    return { waiting, records, doubtful: false }
   }
 
   async function insert(batch: Batch): Promise<Outcome> {
@@ -358,48 +361,6 @@ function shareOfQueue(record: Record): number {
 /** Records of what has already happened are true whether or not anybody still waits for them. */
 function outlivesCaller(record: Record): boolean {
   return record.kind === 'operation.end' || record.kind === 'operation.refused' || record.kind === 'signin.refused'
-}
-
-function endOfRefused(start: OperationStart): OperationEnd {
-  return endOf(start, 'refused', 'the ledger did not confirm the start in time')
-}
-
-function endOfInterrupted({ body }: OpenOperation): OperationEnd {
-  return endOf(JSON.parse(body) as OperationStart, 'interrupted', 'the proxy died while it ran')
-}
-
-function endOf(start: OperationStart, result: OperationEnd['result'], reason: string): OperationEnd {
-  const { operation, principal, repository, service, action } = start
-  const counts = { bytesIn: 0, bytesOut: 0, milliseconds: 0 }
-  return { kind: 'operation.end', operation, principal, repository, service, action, result, reason, ...counts }
-}
-
-/** Errors of connecting: the statement never left. The last five are Postgres's: starting up, too many clients, login, database. */
-const NEVER_SENT: ReadonlySet<unknown> = new Set([
-  ...['ECONNREFUSED', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'CONNECT_TIMEOUT'],
-  ...['57P03', '53300', '28000', '28P01', '3D000'],
-])
-
-/** Of a statement that the server answered with an ERROR nothing is in the database; FATAL may have hit after the commit. */
-function outcomeOf(error: Error): Outcome {
-  if (NEVER_SENT.has(Reflect.get(error, 'code'))) return 'not written'
-  if (!(error instanceof postgres.PostgresError) || error.severity !== 'ERROR') return 'unknown'
-  // Data exceptions, and limits of the program: the same rows would fail for ever and hold up everything behind them.
-  return error.code.startsWith('22') || error.code.startsWith('54') ? 'unwritable' : 'not written'
-}
-
-class TookTooLong extends Error {}
-
-async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new TookTooLong(`no answer within ${milliseconds} ms`)), milliseconds)
-  try {
-    return await Promise.race([work, promise])
-  } finally {
-    clearTimeout(timer)
-    // The abandoned attempt may still fail later; nobody is left to hear of it.
-    work.catch(() => {})
-  }
 }
 
 function pause(milliseconds: number): Promise<void> {

@@ -8,7 +8,6 @@ const [url, boot] = process.argv.slice(2) as [string, string]
 const sql = postgres(url, { max: 2 })
 const { emit, recover } = await createEmitter({ sql, proxy: 'child', boot, log: quiet })
 const recovering = recover()
-process.send?.('going')
 
 async function operate(lane: number): Promise<void> {
   for (let i = 0; ; i++) {
