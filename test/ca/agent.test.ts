@@ -68,7 +68,7 @@ test.each(allKeys)(
 )
 
 test('a key with a lifetime is gone when it is over', async () => {
-  await addIdentity(socket, keys.p256.privateKey, { comment: 'short', lifetimeSeconds: 1 })
+  await addIdentity(socket, keys.p256.privateKey, { comment: 'short', lifetimeSeconds: 3 })
   expect(await listIdentities(socket)).toHaveLength(1)
   await expect.poll(() => listIdentities(socket), { timeout: 10_000 }).toEqual([])
 })

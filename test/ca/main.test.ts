@@ -320,17 +320,18 @@ test('requests of one connection are answered in order, however they are cut; on
 })
 
 test('what is asked when the authority is told to stop is still answered', async () => {
-  let recorded = () => {}
-  const held = new Promise<void>(resolve => {
-    recorded = resolve
-  })
-  const { client, close } = await authority({
-    emit: async ({ kind }) => (kind === 'certificate.issued' ? held : undefined),
-  })
+  const reached = Promise.withResolvers<void>()
+  const recorded = Promise.withResolvers<void>()
+  const emit = async ({ kind }: Record) => {
+    if (kind !== 'certificate.issued') return
+    reached.resolve()
+    await recorded.promise
+  }
+  const { client, close } = await authority({ emit })
   const asked = client.issue(request)
-  await new Promise(resolve => setTimeout(resolve, 50))
+  await reached.promise
   const closed = close()
-  recorded()
+  recorded.resolve()
   expect(await asked).toMatchObject({ ok: true })
   await closed
   await expect(client.trusted()).rejects.toThrow(/cannot be reached/)
