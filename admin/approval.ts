@@ -98,8 +98,7 @@ function authoritiesOf(voter: Voter, involved: readonly string[]): readonly Auth
 function approving(ballot: Ballot, votes: readonly Vote[]): readonly (readonly Authority[])[] {
   const people = new Map<string, Voter>()
   for (const { voter, says } of votes) {
-    if (says === 'approve' && !people.has(voter.person) && whyNoVote(ballot, voter) === undefined)
-      people.set(voter.person, voter)
+    if (says === 'approve' && whyNoVote(ballot, voter) === undefined) people.set(voter.person, voter)
   }
   // A right that is lent counts once: not for the lender and the delegate, nor for two delegates of one lender.
   const used = new Set(people.keys())

@@ -19,6 +19,7 @@ export interface Policy {
   readonly people: People
   readonly delegations: readonly Delegation[]
   readonly standings: readonly Standing[]
+  readonly standingLookup: Lookup
   readonly classes: ReadonlyMap<string, Class>
 }
 

@@ -232,11 +232,11 @@ function holds(rule: Rule, part: Part, search: Search): 'yes' | 'no' | 'unknown'
 
 /** What `repositories:` says of one repository: the first entry that matches. */
 export function standingOf(policy: Policy, repository: string): { readonly class?: string; readonly mode?: Mode } {
-  return (
-    policy.standings.find(({ match }) =>
-      match.some(pattern => pattern === repository || matchesRepository(pattern, repository)),
-    ) ?? {}
-  )
+  const { standings, standingLookup } = policy
+  const says = (position: number) =>
+    standings[position]!.match.some(pattern => pattern === repository || matchesRepository(pattern, repository))
+  const first = standingLookup.find(repository).find(says)
+  return first === undefined ? {} : standings[first]!
 }
 
 /** The classes of every repository a name or pattern can mean. */

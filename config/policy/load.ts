@@ -180,6 +180,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
     people,
     delegations: compileDelegations(document, people, complain),
     standings,
+    standingLookup: lookup(standings.map(({ match }) => match)),
     classes,
   }
 }

@@ -153,6 +153,8 @@ describe('what holds at every operation under a window', () => {
   test('paths that are only forbidden leave the rest open', () => {
     expect(mayTouch({ only: [], never: ['.github/**'] }, 'src/x')).toBe(true)
     expect(mayTouch({ only: [], never: ['.github/**'] }, '.github/x')).toBe(false)
+    for (const path of ['.github/../x', './.github/x', 'a//b', ''])
+      expect(mayTouch({ only: [], never: ['.github/**'] }, path)).toBe(false)
   })
 
   test('is said by the rule that gave the window, where that is known', () => {

@@ -148,6 +148,17 @@ describe('who may ask', () => {
     )
   })
 
+  test('nor are its owner’s groups its own, in a condition either', () => {
+    const owned = policy(`people: { dana: [d@x] }
+services: { bot: { owner: dana } }
+groups: { crew: [dana] }
+requests: [{ trigger: push, who: ["service:bot", dana], when: '"crew" in groups', approvers: leads }]`)
+    expect(ask(owned, 'acme/api', ['main']).kind).toBe('governed')
+    expect(ask(owned, 'acme/api', ['main'], { asker: { principal: 'bot', kind: 'service', groups: [] } }).kind).toBe(
+      'refused',
+    )
+  })
+
   test('a rule that is final keeps others from the rules below it', () => {
     const rules = (final: boolean) =>
       policy(
