@@ -293,7 +293,7 @@ class Visitor {
   }
 
   #fault(message: string, error: unknown): void {
-    this.#options.log(message, { ...this.#facts(), error })
+    this.#options.log(message, { ...this.#facts(), err: error })
   }
 
   #facts(): Readonly<Record<string, unknown>> {

@@ -2,6 +2,7 @@ import { Readable, Transform } from 'node:stream'
 import type { ClientChannel } from 'ssh2'
 import type { UpstreamSettings } from '../../config/settings.ts'
 import { PacketReader, printable } from '../git/pktline.ts'
+import { Slots } from './slots.ts'
 import { type Connection, type Login, openConnection, where } from './ssh/connection.ts'
 import { readHostKeys } from './ssh/hostkey.ts'
 import { ConnectionPool } from './ssh/pool.ts'
@@ -27,18 +28,15 @@ const FIRST_LINE_BYTES_MAX = 64 << 10
  * @throws FormatError when the pinned host keys cannot be read; Error when the credential is not one for SSH
  */
 export function sshUpstream(settings: UpstreamSettings, extras: SshUpstreamExtras = {}): Connect {
-  const { credential, url, connections, connectTimeout } = settings
+  const { credential, url } = settings
   const hostKeys = readHostKeys(settings.hostKeys, { host: url.hostname.replace(/^\[|\]$/g, ''), now: Date.now })
+  const slots = new Slots(settings.connections, settings.idleTimeout)
   const poolFor = (login: () => Promise<Login>) =>
-    new ConnectionPool({
-      connections,
-      wait: connectTimeout,
-      open: async signal => openConnection(settings, hostKeys, await login(), signal),
-    })
+    new ConnectionPool(async signal => openConnection(settings, hostKeys, await login(), signal))
   if (credential.type === 'ssh-key') {
     const { username, privateKey } = credential
     const pool = poolFor(async () => ({ username, privateKey }))
-    return target => new SshUpstream(settings, target, pool, true)
+    return target => new SshUpstream(settings, target, { slots, pool, keep: true })
   }
   const { certificate } = extras
   if (credential.type !== 'ssh-certificate' || !certificate) {
@@ -47,13 +45,14 @@ export function sshUpstream(settings: UpstreamSettings, extras: SshUpstreamExtra
     )
   }
   // One pool an operation: a connection logged in for one principal is never another's.
-  return target =>
-    new SshUpstream(
-      settings,
-      target,
-      poolFor(() => certificate(target)),
-      false,
-    )
+  return target => new SshUpstream(settings, target, { slots, pool: poolFor(() => certificate(target)), keep: false })
+}
+
+interface Means {
+  readonly slots: Slots
+  readonly pool: ConnectionPool
+  /** Whether a connection may be used again. */
+  readonly keep: boolean
 }
 
 /**
@@ -64,17 +63,15 @@ class SshUpstream implements Upstream {
   readonly conversational = true
   readonly #settings: UpstreamSettings
   readonly #target: Target
-  readonly #pool: ConnectionPool
-  readonly #keep: boolean
+  readonly #means: Means
   readonly #running = new Set<Command>()
   #conversation: Command | undefined
   #closed = false
 
-  constructor(settings: UpstreamSettings, target: Target, pool: ConnectionPool, keep: boolean) {
+  constructor(settings: UpstreamSettings, target: Target, means: Means) {
     this.#settings = settings
     this.#target = target
-    this.#pool = pool
-    this.#keep = keep
+    this.#means = means
   }
 
   async advertise(signal: AbortSignal): Promise<Readable> {
@@ -124,10 +121,16 @@ class SshUpstream implements Upstream {
   }
 
   async #start(signal: AbortSignal): Promise<Command> {
-    const { connection, channel } = await this.#open(signal)
+    const { slots, pool, keep } = this.#means
+    const leave = await slots.take(this.#target.service === 'receive-pack', signal)
+    const { connection, channel } = await this.#open(signal).catch(error => {
+      leave()
+      throw error
+    })
     const command = new Command(channel, this.#settings, signal, clean => {
       this.#running.delete(command)
-      this.#pool.give(connection, clean && this.#keep)
+      pool.give(connection, clean && keep)
+      leave()
     })
     this.#running.add(command)
     if (this.#closed || signal.aborted) {
@@ -139,13 +142,14 @@ class SshUpstream implements Upstream {
   }
 
   async #open(signal: AbortSignal): Promise<{ connection: Connection; channel: ClientChannel }> {
+    const { pool } = this.#means
     for (;;) {
       signal.throwIfAborted()
-      const { connection, warm } = await this.#pool.take(signal)
+      const { connection, warm } = await pool.take(signal)
       try {
         return { connection, channel: await this.#run(connection, signal) }
       } catch (error) {
-        this.#pool.give(connection, false)
+        pool.give(connection, false)
         // A warm connection may have died unnoticed: nothing was said yet, so the next one may be tried.
         if (!warm || signal.aborted) throw error
       }

@@ -65,7 +65,7 @@ export async function testFront(changes: FrontChanges = {}): Promise<TestFront> 
     readSource: async socket => ({ address: socket.remoteAddress ?? '', port: socket.remotePort ?? 0 }),
     throttle: { wait: () => 0, failed: () => 0, succeeded: () => {} },
     onRefused: record => refused.push(record),
-    log: (message, facts) => logged.push(`${message} ${facts?.reason ?? facts?.error ?? ''}`),
+    log: (message, facts) => logged.push(`${message} ${facts?.reason ?? facts?.err ?? ''}`),
     ...changes,
     login: {
       findKey: async fingerprint => keys.get(fingerprint),

@@ -308,11 +308,11 @@ describe('connections', () => {
   })
 
   test('are no more than the operator allows; whoever comes too late waits, then is told', async () => {
-    const connect = sshUpstream(settings({ connections: 2, connectTimeout: 800 }))
+    const connect = sshUpstream(settings({ connections: 2, idleTimeout: 800 }))
     const held = [connect(target()), connect(target())]
     for (const upstream of held) await buffer(await upstream.advertise(never))
     const late = connect(target())
-    expect(await fault(late.advertise(never))).toMatchObject({ code: 'timeout', message: 'the Git host is busy' })
+    expect(await fault(late.advertise(never))).toMatchObject({ code: 'timeout', message: 'the Git host is too busy' })
     const waiting = connect(target()).advertise(never).then(buffer)
     held[0]!.close()
     expect((await waiting).length).toBeGreaterThan(0)
