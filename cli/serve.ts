@@ -45,7 +45,7 @@ function say(line: string): void {
 
 function read(config: string): Settings | undefined {
   try {
-    return withHostKey(loadSettings(config, process.env))
+    return loadSettings(config, process.env)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
     for (const line of error.message.split('\n')) say(line)
@@ -68,13 +68,20 @@ export async function serve(options: {
   return await serveRoles(options.roles, settings)
 }
 
+/** What a role finds in its state folder before it starts: only the proxy shows a host key. */
+function prepared(name: RoleName, settings: Settings): Settings {
+  return name === 'proxy' ? withHostKey(settings) : settings
+}
+
 async function serveRole(name: RoleName, written: Settings): Promise<number> {
-  const { settings, env } = withEngines(written)
-  Object.assign(process.env, env)
-  const log = createLog(name, settings.name, process.env)
+  const log = createLog(name, written.name, process.env)
   const told = untilToldToStop()
   let role: Role
+  let settings: Settings
   try {
+    const embedded = withEngines(prepared(name, written))
+    settings = embedded.settings
+    Object.assign(process.env, embedded.env)
     const applied = await updateSchema(settings)
     if (applied.length > 0) log.info({ applied }, 'database schema brought up to date')
     const { main } = await MAINS[name]()
@@ -85,7 +92,7 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     await announceFailure(error instanceof Error ? error.message : String(error))
     return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
   }
-  process.on('SIGHUP', () => void reload(role, settings.file, log))
+  process.on('SIGHUP', () => void reload(name, role, settings.file, log))
   log.info({ urls: role.urls }, 'ready')
   announceReady(role.urls, { role: name })
 
@@ -111,9 +118,9 @@ async function updateSchema(settings: Settings): Promise<string[]> {
 }
 
 /** SIGHUP: a file that does not load, or that the role cannot take over, changes nothing. */
-async function reload(role: Role, file: string, log: Logger): Promise<void> {
+async function reload(name: RoleName, role: Role, file: string, log: Logger): Promise<void> {
   try {
-    await role.reload(withEngines(withHostKey(loadSettings(file, process.env))).settings)
+    await role.reload(withEngines(prepared(name, loadSettings(file, process.env))).settings)
     log.info({ file }, 'settings reloaded')
   } catch (error) {
     if (error instanceof ConfigError) log.error({ problems: error.problems }, 'settings not reloaded')

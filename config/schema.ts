@@ -173,7 +173,7 @@ const sentinels = section({
   name: matching(/^[\w.-]{1,100}$/, 'the name of the master, such as mymaster'),
   username: text('a user name').optional(),
   password: text('a password').optional(),
-  db: whole(0, 999).default(0),
+  db: whole(0, 999).prefault(0),
 }).transform(({ sentinels: hosts, name, username, password, db }) => {
   const who = password ? `${encodeURIComponent(username ?? 'default')}:${encodeURIComponent(password)}@` : ''
   return `sentinel://${who}${hosts.join(',')}/${name}/${db}`
@@ -245,7 +245,9 @@ const upstreamUrl = z.string({ error: `expected ${UPSTREAM_URL_FORM}` }).transfo
 
 const upstream = section({
   url: upstreamUrl.describe('Base of the repositories: REPOSITORY.git is looked for below it.'),
-  credential: credential.default({ type: 'none' }),
+  credential: credential
+    .prefault({ type: 'none' })
+    .describe('How we identify ourselves to the host: type none, basic, bearer, ssh-key or ssh-certificate.'),
   host_keys: list(
     matching(
       /^(SHA256:[A-Za-z0-9+/]{43}=?|(@cert-authority\s+)?[a-z0-9@.-]+\s+[A-Za-z0-9+/]+={0,2}(\s.*)?)$/,
@@ -255,11 +257,13 @@ const upstream = section({
   )
     .default([])
     .describe('Keys the SSH host may show, as known_hosts writes them.'),
-  connect_timeout: duration(100, 5 * MINUTE).prefault('10s'),
+  connect_timeout: duration(100, 5 * MINUTE)
+    .prefault('10s')
+    .describe('Longest wait for a connection.'),
   idle_timeout: duration(1_000, 6 * HOUR)
     .prefault('5m')
     .describe('Longest wait for the next byte while an answer is due.'),
-  connections: whole(1, 10_000).default(100).describe('How many connections to this host at once.'),
+  connections: whole(1, 10_000).prefault(100).describe('How many connections to this host at once.'),
 }).superRefine(({ url, credential: chosen, host_keys: keys }, context) => {
   const refuse = (path: string[], message: string) => context.addIssue({ code: 'custom', path, message })
   const allowed = CREDENTIALS_BY_PROTOCOL[url.protocol] ?? []
@@ -312,14 +316,14 @@ const cidr = text(CIDR_FORM).refine(
 )
 
 const limits = section({
-  commands: whole(1, 1_000_000).default(10_000).describe('Ref updates in one push.'),
-  connections_per_source: whole(1, 1_000_000).default(100).describe('Connections from one client address.'),
-  connections: whole(1, 1_000_000).default(10_000).describe('Connections in all, each listener.'),
+  commands: whole(1, 1_000_000).prefault(10_000).describe('Ref updates in one push.'),
+  connections_per_source: whole(1, 1_000_000).prefault(100).describe('Connections from one client address.'),
+  connections: whole(1, 1_000_000).prefault(10_000).describe('Connections in all, each listener.'),
   login_grace: duration(1_000, 10 * MINUTE)
     .prefault('30s')
     .describe('Time an SSH client has to log in.'),
-  login_attempts: whole(1, 100).default(6).describe('Attempts to log in on one SSH connection.'),
-  channels: whole(1, 1_000).default(10).describe('Channels at once on one SSH connection.'),
+  login_attempts: whole(1, 100).prefault(6).describe('Attempts to log in on one SSH connection.'),
+  channels: whole(1, 1_000).prefault(10).describe('Channels at once on one SSH connection.'),
   headers: duration(1_000, 10 * MINUTE)
     .prefault('15s')
     .describe("Time an HTTP client has to send a request's head."),

@@ -4,7 +4,6 @@ import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stopMilliseconds, superviseRoles } from '../../cli/serve.ts'
 import { loadSettings } from '../../config/load.ts'
-import { withHostKey } from '../hostkey.ts'
 import { holdFolder } from '../lock.ts'
 import { untilToldToStop } from '../parent.ts'
 import { trialPeople } from './people.ts'
@@ -38,7 +37,7 @@ async function trial(folder: string): Promise<number> {
   await makeHello(join(upstream, 'hello.git'))
   const settingsFile = join(folder, 'drawbridge.yaml')
   writeFileSync(settingsFile, trialSettings({ ports, upstream, passphrase: passphraseFile(folder) }), { mode: 0o600 })
-  const settings = withHostKey(loadSettings(settingsFile, process.env))
+  const settings = loadSettings(settingsFile, process.env)
 
   // The terminal closed, or npm was killed: nothing may stay behind.
   const told = Promise.race([

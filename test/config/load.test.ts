@@ -260,3 +260,15 @@ test('certificate authorities may be a file of several keys', () => {
     trustedUserCAKeys: ['ssh-ed25519 AAAA one', 'ssh-ed25519 BBBB two', 'ssh-ed25519 CCCC'],
   })
 })
+
+test("the settings in the operator's page and in deploy/ load", () => {
+  const page = readFileSync(new URL('../../docs/operator.md', import.meta.url), 'utf8')
+  const examples = [...page.matchAll(/^```yaml\n(.*?)^```/gms)].map(([, yaml]) => yaml!)
+  expect(examples).toHaveLength(1)
+  writeFileSync(join(folder, 'acme'), 'secret')
+  for (const example of examples) load(example.replace('/run/secrets/acme', 'acme'))
+  for (const name of ['compose.drawbridge.yaml', 'compose.ca.yaml']) {
+    const text = readFileSync(new URL(`../../deploy/${name}`, import.meta.url), 'utf8')
+    load(text.replace('/run/secrets/ca', 'acme'), { GATE_NAME: 'proxy1', POSTGRES_PASSWORD: 'secret' })
+  }
+})
