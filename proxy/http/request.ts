@@ -73,7 +73,11 @@ export async function answerRequest(exchange: Exchange, options: RequestOptions)
   request.on('error', () => {})
 
   const oddHead = checkHead(request)
-  if (oddHead) return refuse(exchange, options, ...oddHead)
+  if (oddHead) {
+    // Whatever comes behind a head that can be read in two ways is not read at all.
+    response.shouldKeepAlive = false
+    return refuse(exchange, options, ...oddHead)
+  }
   const asked = route(request.method ?? '', request.url ?? '')
   if (asked.kind === 'health') return say(response, 200, 'ok')
   if (asked.kind === 'refused') {

@@ -38,7 +38,6 @@ class LocalUpstream implements Upstream {
     this.#base = base
     this.#target = target
     this.conversational = !target.stateless
-    this.conversational = !target.stateless
   }
 
   async advertise(signal: AbortSignal): Promise<Readable> {

@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Serve } from '../../../proxy/client.ts'
 import { git } from '../../support/git.ts'
-import { AUTHORIZATION, type FrontUnderTest, sendRaw, startFront, TOKEN } from './front.ts'
+import { AUTHORIZATION, eventually, type FrontUnderTest, sendRaw, startFront, TOKEN } from './front.ts'
 
 const ADVERTISE = '/acme/app.git/info/refs?service=git-upload-pack'
 const PUSH = '/acme/app.git/git-receive-pack'
@@ -97,7 +97,7 @@ test('a source that goes on with wrong credentials is slowed down, then told whe
   const guesses = Array.from({ length: 25 }, () =>
     fetch(strict.url + ADVERTISE, { ...wrong, signal: gaveUp.signal }).catch(() => undefined),
   )
-  await expect.poll(() => strict.refused.length).toBeGreaterThanOrEqual(20)
+  await eventually(() => strict.refused.length).toBeGreaterThanOrEqual(20)
   const late = await fetch(strict.url + ADVERTISE, wrong)
   expect(late.status).toBe(429)
   expect(Number(late.headers.get('retry-after'))).toBeGreaterThan(0)
@@ -165,9 +165,9 @@ test('whoever waits for 100 Continue gets it once he is known, and only then', a
     text += chunk
   })
   socket.write(`${head}${AUTHORIZATION}\r\n`)
-  await expect.poll(() => text).toBe('HTTP/1.1 100 Continue\r\n\r\n')
+  await eventually(() => text).toBe('HTTP/1.1 100 Continue\r\n\r\n')
   socket.write('0000')
-  await expect.poll(() => text).toContain('read 4')
+  await eventually(() => text).toContain('read 4')
   socket.destroy()
   const refused = await sendRaw(front.address, [`${head}\r\n`])
   expect(refused.text).toMatch(/^HTTP\/1\.1 401 /)
@@ -211,9 +211,10 @@ test('a client that leaves is told to serve at once', async () => {
     gone?.()
     return { status: 1, operation: 'op-test' }
   })
-  await sendRaw(waiting.address, [`GET ${ADVERTISE} HTTP/1.1\r\nHost: x\r\n${AUTHORIZATION}\r\n`], {
-    milliseconds: 100,
-  })
+  const socket = connect(waiting.address.port, '127.0.0.1')
+  socket.write(`GET ${ADVERTISE} HTTP/1.1\r\nHost: x\r\n${AUTHORIZATION}\r\n`)
+  await new Promise(resolve => socket.once('data', resolve))
+  socket.destroy()
   await left
   await waiting.close(0)
 })
@@ -238,7 +239,7 @@ test('closing lets what runs finish, closes what rests, and takes nothing new', 
   })
   const resting = sendRaw(slow.address, [])
   const running = fetch(slow.url + ADVERTISE, { headers: good })
-  await expect.poll(() => finish).toBeDefined()
+  await eventually(() => finish).toBeDefined()
   const closed = slow.close(5_000)
   expect((await resting).closed).toBe(true)
   await expect(fetch(`${slow.url}/healthz`)).rejects.toThrow()
@@ -253,7 +254,7 @@ test('closing breaks off what does not finish in time', async () => {
       new Promise(resolve => client.gone.addEventListener('abort', () => resolve({ status: 1, operation: 'op' }))),
   )
   const running = fetch(stuck.url + ADVERTISE, { headers: good })
-  await expect.poll(() => stuck.served.length).toBe(1)
+  await eventually(() => stuck.served.length).toBe(1)
   await Promise.all([stuck.close(50), expect(running).rejects.toThrow()])
 })
 

@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { pipeline } from 'node:stream/promises'
 import { pathToFileURL } from 'node:url'
+import { expect } from 'vitest'
 import type { OperationRefused, SigninRefused } from '../../../audit/record.ts'
 import type { Credential, UpstreamSettings } from '../../../config/settings.ts'
 import type { Client, Serve } from '../../../proxy/client.ts'
@@ -107,4 +108,11 @@ export function sendRaw(
     socket.on('close', () => done(true))
     socket.on('error', error => ('code' in error && error.code === 'ECONNREFUSED' ? reject(error) : undefined))
   })
+}
+
+const EVENTUALLY = { timeout: 10_000, interval: 20 } as const
+
+/** Waits for what comes sooner or later, later on a loaded machine. */
+export function eventually<T>(look: () => T) {
+  return expect.poll(look, EVENTUALLY)
 }
