@@ -1,0 +1,183 @@
+import { createWriteStream } from 'node:fs'
+import { pipeline } from 'node:stream/promises'
+import { Command, Option } from 'commander'
+import { query, readText } from './client.ts'
+import { asking, type Common, gate, wholeNumber } from './command.ts'
+import { events } from './events.ts'
+import { CommandError, data, EXIT, json, plain, say, when } from './say.ts'
+
+interface Entry {
+  readonly seq: number
+  readonly recorded: string
+  readonly record: { readonly kind: string; readonly [name: string]: unknown }
+}
+
+const FILTERS = {
+  principal: 'whom it is about',
+  actor: 'who did it, where that is another',
+  repository: '<upstream>/<path>',
+  ref: 'a full ref name: refs/heads/main',
+  action: 'list, fetch, push, archive',
+  result: 'ok, failed, cut, refused, interrupted',
+  grant: 'g-…',
+  operation: 'op-…',
+  kind: 'operation.end, grant.issued, …',
+  since: 'from this time on: 2026-01-31T12:00:00Z',
+  until: 'before this time',
+} as const
+type Filters = { readonly [name in keyof typeof FILTERS]?: string }
+
+const RETRY_MILLISECONDS = 1_000
+const PAGE_MAX = 500
+
+/** `drawbridge audit tail|list|export|verify` */
+export function auditCommand(): Command {
+  return new Command('audit')
+    .description('the ledger: what was done, asked and refused')
+    .addCommand(
+      reading('tail', 'the last records, and with -f what follows, without gap or repeat')
+        .option('-f, --follow', 'go on as records come')
+        .option('-n, --lines <n>', 'how many to begin with', wholeNumber, 20)
+        .action(async (options: Common & Filters & { follow?: boolean; lines: number }) => {
+          const last = await showLast(options)
+          if (options.follow) await follow(last, options)
+        }),
+    )
+    .addCommand(
+      reading('list', 'records that match, the newest first')
+        .option('--limit <n>', 'at most so many', wholeNumber, 100)
+        .option('--before <seq>', 'older than this one: for the next page', wholeNumber)
+        .action(async (options: Common & Filters & { limit: number; before?: number }) => {
+          const { limit, before } = options
+          for (const entry of await page(options, { limit, before })) show(entry, options)
+        }),
+    )
+    .addCommand(
+      reading('export', 'the ledger as a file; JSON Lines without filters is what verify reads')
+        .addOption(
+          new Option('--format <format>', 'of the file')
+            .choices(['jsonl', 'csv', 'cloudevents', 'ocsf'])
+            .default('jsonl'),
+        )
+        .option('-o, --output <file>', 'instead of standard output')
+        .action(async (options: Common & Filters & { format: string; output?: string }) => {
+          const path = `/audit/export${query({ ...filtersOf(options), format: options.format })}`
+          const answer = await gate(options).stream(path)
+          const to = options.output === undefined ? process.stdout : createWriteStream(options.output, { mode: 0o600 })
+          await pipeline(answer, to, { end: options.output !== undefined })
+        }),
+    )
+    .addCommand(
+      asking('verify', 'check every record against the signed heads')
+        .option(
+          '--heads <file>',
+          'heads that were kept elsewhere, one JSON object a line; else those the gate published',
+        )
+        .action(async (options: Common & { heads?: string }) => {
+          const heads = options.heads === undefined ? undefined : readHeads(options.heads)
+          const verdict = await gate(options).call<Verdict>('POST', '/audit/verify', heads ? { heads } : {})
+          if (options.json) json(verdict)
+          for (const gap of verdict.gaps)
+            say(`gap: ${gap.to - gap.from + 1} records of ${gap.proxy} were lost before record ${gap.seq}`)
+          if (verdict.fault) {
+            throw new CommandError(EXIT.failed, `record ${verdict.fault.seq}: ${verdict.fault.what}`)
+          }
+          say(`${verdict.records} records are whole; ${verdict.heads} heads vouch for the first ${verdict.vouched}`)
+        }),
+    )
+}
+
+interface Verdict {
+  readonly records: number
+  readonly heads: number
+  readonly vouched: number
+  readonly fault?: { readonly seq: number; readonly what: string }
+  readonly gaps: readonly { readonly seq: number; readonly proxy: string; readonly from: number; readonly to: number }[]
+}
+
+function reading(name: string, description: string): Command {
+  const command = asking(name, description)
+  for (const [filter, what] of Object.entries(FILTERS)) command.option(`--${filter} <${filter}>`, what)
+  return command
+}
+
+function filtersOf(options: Filters): Filters {
+  return Object.fromEntries(Object.keys(FILTERS).map(name => [name, options[name as keyof Filters]]))
+}
+
+async function page(
+  options: Common & Filters,
+  place: { limit: number; before?: number | undefined },
+): Promise<Entry[]> {
+  const path = `/audit${query({ ...filtersOf(options), ...place, limit: Math.min(place.limit, PAGE_MAX) })}`
+  return (await gate(options).call<{ records: Entry[] }>('GET', path)).records
+}
+
+/** @returns after which record to go on */
+async function showLast(options: Common & Filters & { lines: number }): Promise<number> {
+  // The end of the ledger first: a record that comes between the two questions is then followed, not skipped.
+  const [newest] = (await gate(options).call<{ records: Entry[] }>('GET', '/audit?limit=1')).records
+  const end = newest?.seq ?? 0
+  if (options.lines > 0 && end > 0) {
+    const entries = await page(options, { limit: options.lines, before: end + 1 })
+    for (const entry of entries.toReversed()) show(entry, options)
+  }
+  return end
+}
+
+/** Goes on for ever: what breaks is begun again behind the last record seen. */
+async function follow(after: number, options: Common & Filters): Promise<void> {
+  let last = after
+  let told = false
+  for (;;) {
+    try {
+      const answer = await gate(options).stream(`/audit/stream${query(filtersOf(options))}`, {
+        'last-event-id': String(last),
+      })
+      if (told) say('connected again')
+      told = false
+      for await (const event of events(answer)) {
+        if (event.name === 'end') throw new CommandError(EXIT.denied, event.data)
+        if (event.id === undefined) continue
+        last = Number(event.id)
+        show(JSON.parse(event.data) as Entry, options)
+      }
+    } catch (error) {
+      // What is refused stays refused; what is unreachable may come back.
+      if (error instanceof CommandError && error.exit !== EXIT.unreachable) throw error
+      if (!told) say(`${error instanceof Error ? error.message : error}; trying again`)
+      told = true
+    }
+    await new Promise(resolve => setTimeout(resolve, RETRY_MILLISECONDS))
+  }
+}
+
+function show(entry: Entry, options: Common): void {
+  if (options.json) json(entry)
+  else data(sentence(entry))
+}
+
+/** One line for one record, whatever is in it. */
+export function sentence({ seq, recorded, record }: Entry): string {
+  const { kind, by, principal, action, repository, result, code, reason, ...rest } = record
+  const who = [by, principal].filter(name => typeof name === 'string' && name !== '')
+  const what = [action, repository, result, code].filter(word => typeof word === 'string')
+  const ids = ['operation', 'grant', 'token', 'fingerprint', 'serial', 'request', 'role']
+    .map(name => rest[name])
+    .filter(id => typeof id === 'string')
+  const words = [seq, when(recorded), kind, [...new Set(who)].join(' for '), ...what, ...ids]
+  const because = typeof reason === 'string' && reason !== '' ? `: ${reason}` : ''
+  return plain(`${words.filter(word => word !== '').join(' ')}${because}`)
+}
+
+function readHeads(file: string): unknown[] {
+  const lines = readText(file, '--heads').split('\n')
+  return lines.flatMap((line, index) => {
+    if (line.trim() === '') return []
+    try {
+      return [JSON.parse(line) as unknown]
+    } catch {
+      throw new CommandError(EXIT.usage, `--heads: ${file}, line ${index + 1} is no JSON`)
+    }
+  })
+}
