@@ -3,6 +3,7 @@ import type { Condition, Pattern } from './conditions.ts'
 import type { Approver, Plan } from './policy/approvers.ts'
 import type { Weekly } from './policy/hours.ts'
 import type { Lookup } from './policy/lookup.ts'
+import type { Naming } from './policy/naming.ts'
 import type { Networks } from './policy/network.ts'
 import type { Quota } from './policy/quota.ts'
 
@@ -16,6 +17,7 @@ export interface Policy {
   readonly rules: readonly Rule[]
   readonly byName: ReadonlyMap<string, Rule>
   readonly lookup: Lookup
+  readonly naming: Naming
   readonly people: People
   readonly delegations: readonly Delegation[]
   readonly standings: readonly Standing[]

@@ -210,7 +210,8 @@ export function compileRule(
     ...given('ticket', compileTicket(said.ticket)),
     ...given('mfa', said.mfa === undefined ? undefined : span(said.mfa)),
     ...given('networks', said.networks === undefined ? undefined : networks(listOf(said.networks))),
-    ...given('hours', compileHours(said.hours, names.zone)),
+    // A fire keeps no hours: those of `defaults` are not meant for it.
+    ...given('hours', compileHours(breakGlass ? document.hours : said.hours, names.zone)),
     ...given('uses', document.single_use ? 1 : document.budget?.uses),
     ...given('bytes', document.budget?.bytes === undefined ? undefined : readSize(document.budget.bytes)),
     ...given(

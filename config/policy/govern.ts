@@ -75,7 +75,7 @@ const NO_GROUPS: ReadonlySet<string> = new Set()
 /** The rules that govern all of a target for this asker. */
 export function govern(target: Target, search: Search): Governed {
   const rules = new Set<Rule>()
-  const candidates = candidatesFor(search.policy, target.repository)
+  const candidates = candidatesFor(search.policy, target.repository, search.who)
   for (const action of target.actions) {
     for (const ref of refsFor(action, target.refs)) {
       const refusal = governPart({ repository: target.repository, action, ref }, candidates, rules, search)
@@ -97,9 +97,14 @@ function refsFor(action: Action, refs: readonly string[]): readonly string[] {
   return all
 }
 
-function candidatesFor(policy: Policy, repository: string): Iterable<Rule> {
-  if (repository.includes('*')) return policy.rules
-  return policy.lookup.find(repository).map(position => policy.rules[position]!)
+// Below this many, comparing them all is quicker than looking up every group of the asker.
+const CANDIDATES_FEW = 64
+
+/** Positions, in order, of a superset of the rules that can speak of this. */
+function candidatesFor({ rules, lookup, naming }: Policy, repository: string, who: Person): readonly number[] {
+  const there = repository.includes('*') ? rules.map(({ order }) => order) : lookup.find(repository)
+  if (there.length <= CANDIDATES_FEW) return there
+  return naming.find(who.person, who.memberships, there.length / 4) ?? there
 }
 
 interface Part {
@@ -108,18 +113,15 @@ interface Part {
   readonly ref: string
 }
 
-function governPart(part: Part, candidates: Iterable<Rule>, rules: Set<Rule>, search: Search): Governed['refusal'] {
+function governPart(part: Part, candidates: readonly number[], rules: Set<Rule>, search: Search): Governed['refusal'] {
   let partial: Rule | undefined
-  let elsewhere: Rule | undefined
-  for (const rule of candidates) {
+  for (const position of candidates) {
+    const rule = search.policy.rules[position]!
     if (!rule.actions.has(part.action)) continue
     if ((rule.breakGlass !== undefined) !== search.breakGlass && rule.forbid === undefined) continue
     // Who asks is cheap to compare, and tells most rules of a large policy apart.
     const named = mayAsk(rule.who, search.who, search.facts)
-    if (!named && !rule.final) {
-      elsewhere ??= rule
-      continue
-    }
+    if (!named && !rule.final) continue
     const reach = reaches(rule, part, search.policy)
     if (reach === 'none') continue
     const when = named ? holds(rule, part, search) : 'yes'
@@ -134,17 +136,15 @@ function governPart(part: Part, candidates: Iterable<Rule>, rules: Set<Rule>, se
     if (reach === 'whole') return undefined
     partial = rule
   }
-  return {
-    reason: nothingGoverns(part, partial, elsewhere && reaches(elsewhere, part, search.policy) !== 'none', search),
-  }
+  return { reason: nothingGoverns(part, partial, search.who) }
 }
 
-function nothingGoverns(part: Part, partial: Rule | undefined, others: boolean | undefined, { who }: Search): string {
+/** The same where there is no such rule and where there is one for others: who may ask for what is nobody else's business. */
+function nothingGoverns(part: Part, partial: Rule | undefined, who: Person): string {
   const what = `${part.action} on ${refText(part.ref)} of ${part.repository}`
-  if (partial)
-    return `no rule covers all of ${what}; rule "${partial.name}" speaks of ${partial.refs.join(', ') || 'any ref'} of ${partial.repositories.join(', ')}: ask for that`
-  if (others) return `no rule lets ${who.principal} ask for ${what}; there is one for others`
-  return `no rule speaks of ${what}`
+  if (!partial) return `no rule lets ${who.principal} ask for ${what}`
+  const reach = `${partial.refs.join(', ') || 'any ref'} of ${partial.repositories.join(', ')}`
+  return `no rule covers all of ${what}; rule "${partial.name}" speaks of ${reach}: ask for that`
 }
 
 const refText = (ref: string) => (ref === 'refs/heads/**' ? 'every branch' : ref === 'refs/tags/**' ? 'every tag' : ref)

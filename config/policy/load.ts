@@ -14,6 +14,7 @@ import {
   type Names,
 } from './compile.ts'
 import { lookup } from './lookup.ts'
+import { naming } from './naming.ts'
 import { type Fault, faults, PolicyError, type PolicyProblem, written } from './problems.ts'
 import { type PolicyDocument, policySchema, RULES_MAX } from './schema.ts'
 
@@ -177,6 +178,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
     rules,
     byName: new Map(rules.map(rule => [rule.name, rule])),
     lookup: lookup(rules.map(rule => rule.repositories)),
+    naming: naming(rules),
     people,
     delegations: compileDelegations(document, people, complain),
     standings,

@@ -89,7 +89,7 @@ describe('drawbridge policy', () => {
     )
     const ran = await drawbridge('policy', 'replay', file('new.yaml', POLICY), '--operations', recorded, '--strict')
     expect(ran).toMatchObject({ status: 1, err: 'drawbridge: 1 of 2 operations would change\n' })
-    expect(ran.out).toMatch(/^op-1 dana update acme\/api refs\/heads\/dev: allowed → no rule speaks of/)
+    expect(ran.out).toMatch(/^op-1 dana update acme\/api refs\/heads\/dev: allowed → no rule lets dana ask for/)
     const broken = await drawbridge(
       'policy',
       'replay',

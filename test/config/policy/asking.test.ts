@@ -52,14 +52,14 @@ describe('which rule governs', () => {
     expect(sayPlan(ask(narrow, 'acme/api', ['release/1.2']))).toBe('one of leads')
     expect(sayPlan(ask(narrow, 'acme/api', []))).toContain('speaks of release/* of acme/api')
     expect(sayPlan(ask(narrow, 'acme/*', ['release/1.2']))).toContain('refused: no rule covers all')
-    expect(sayPlan(ask(narrow, 'globex/api', ['main']))).toContain('refused: no rule speaks of')
+    expect(sayPlan(ask(narrow, 'globex/api', ['main']))).toContain('refused: no rule lets dana ask for')
   })
 
   test('actions that no rule gives are refused, however many are', () => {
     const answer = ask(layered, 'acme/api', ['dev'], {
       targets: [{ repository: 'acme/api', actions: ['update', 'force'], refs: ['dev'] }],
     })
-    expect(sayPlan(answer)).toContain('no rule speaks of force')
+    expect(sayPlan(answer)).toContain('no rule lets dana ask for force')
   })
 
   test.each([
@@ -157,6 +157,30 @@ requests: [{ trigger: push, who: ["service:bot", dana], when: '"crew" in groups'
     expect(ask(owned, 'acme/api', ['main'], { asker: { principal: 'bot', kind: 'service', groups: [] } }).kind).toBe(
       'refused',
     )
+  })
+
+  test('is found the same way among a thousand rules as among few', () => {
+    const crowd = Array.from(
+      { length: 1_000 },
+      (_, i) => `  - { trigger: push, repositories: acme/**, who: team-${i}, approvers: lead-${i} }`,
+    ).join('\n')
+    const many = policy(`groups: { crew: [raj] }\nrequests:\n${crowd}
+  - { name: shut, trigger: push, repositories: acme/vault, who: security, final: true, approvers: security }
+  - { trigger: push, repositories: acme/crew, who: crew, approvers: c }
+  - { trigger: push, repositories: acme/bots, who: "service:*", approvers: b }
+  - { trigger: push, repositories: acme/raj, who: raj@acme.example, approvers: r }
+  - { trigger: push, repositories: acme/open, approvers: o }
+  - { trigger: push, repositories: acme/vault, automatic: true }`)
+    const by = (principal: string, kind: 'person' | 'service', groups: string[]) => (repository: string) =>
+      sayPlan(ask(many, repository, ['main'], { asker: { principal, kind, groups } }))
+    expect(by('dana', 'person', ['x', 'team-7', 'team-3'])('acme/api')).toBe('one of lead-3')
+    expect(by('dana', 'person', ['x'])('acme/api')).toContain('no rule lets dana')
+    expect(by('dana', 'person', ['x'])('acme/vault')).toContain('last word')
+    expect(by('dana', 'person', ['x'])('acme/*')).toContain('last word')
+    expect(by('dana', 'person', [])('acme/open')).toBe('one of o')
+    expect(by('raj', 'person', [])('acme/crew')).toBe('one of c')
+    expect(by('raj@acme.example', 'person', [])('acme/raj')).toBe('one of r')
+    expect(by('bot', 'service', [])('acme/bots')).toBe('one of b')
   })
 
   test('a rule that is final keeps others from the rules below it', () => {
@@ -339,6 +363,14 @@ requests:
       terms: { immediate: 'break-glass', review: { within: 4 * HOUR } },
     })
     expect(answer.kind === 'governed' && describePlan(answer.terms.review!.plan)).toBe('2 of security')
+  })
+
+  test('breaking glass keeps no office hours, unless its own rule says so', () => {
+    const hours = 'hours: { days: sun, from: "00:00", to: "24:00" }'
+    const by = (own: string) =>
+      policy(`defaults: { ${hours} }\nrequests: [{ trigger: push, break_glass: { review: security }${own} }]`)
+    expect(ask(by(''), 'acme/api', ['main'], { breakGlass: true })).toMatchObject({ kind: 'governed' })
+    expect(ask(by(`, ${hours}`), 'acme/api', ['main'], { breakGlass: true })).toMatchObject({ code: 'hours' })
   })
 
   test('glass is broken only by who says so', () => {

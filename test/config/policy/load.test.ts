@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { loadPolicy, readPolicy } from '../../../config/policy/load.ts'
 import { PolicyError } from '../../../config/policy/problems.ts'
+import { standsInFor } from '../../../config/policy.ts'
 
 const policy = (text: string) => loadPolicy([{ file: 'policy.yaml', text }])
 
@@ -197,6 +198,18 @@ describe('who is meant by a name', () => {
       'on-call:payments',
     ])
   })
+})
+
+test('delegates stand in until the end of the last day, and hand nothing on', () => {
+  const away = policy(
+    'version: 1\npeople: { mona: [m@x] }\ndelegates:\n  - { from: M@X, to: raj, since: 2026-12-20, until: 2026-12-24 }\n  - { from: raj, to: ana, until: 2026-12-31T12:00:00+01:00 }\n',
+  )
+  const at = (person: string, time: string) => standsInFor(away, person, Date.parse(time))
+  expect(at('raj', '2026-12-19T23:59:59Z')).toEqual([])
+  expect(at('raj', '2026-12-24T23:59:59Z')).toEqual(['mona'])
+  expect(at('raj', '2026-12-25T00:00:00Z')).toEqual([])
+  expect(at('ana', '2026-12-22T00:00:00Z')).toEqual(['raj'])
+  expect(at('ana', '2026-12-31T11:00:00Z')).toEqual([])
 })
 
 describe('approvers', () => {
