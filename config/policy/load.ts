@@ -5,14 +5,8 @@ import type { z } from 'zod'
 import type { Policy, Rule } from '../policy.ts'
 import { ConfigError } from '../problem.ts'
 import { type Path, readYaml, type Yaml } from '../yaml.ts'
-import {
-  compileClasses,
-  compileDelegations,
-  compilePeople,
-  compileRule,
-  compileStandings,
-  type Names,
-} from './compile.ts'
+import { compileRule, type Names } from './compile.ts'
+import { compileClasses, compileDelegations, compilePeople, compileStandings } from './directory.ts'
 import { lookup } from './lookup.ts'
 import { naming } from './naming.ts'
 import { type Fault, faults, PolicyError, type PolicyProblem, written } from './problems.ts'

@@ -1,5 +1,3 @@
-import type { Rule } from '../policy.ts'
-
 /**
  * Finds the rules that may name somebody, by their groups: where thousands of rules speak of the same repositories, whom
  * they name is what tells them apart.
@@ -9,7 +7,21 @@ export interface Naming {
   find(person: string, memberships: readonly Iterable<string>[], most: number): readonly number[] | undefined
 }
 
-export function naming(rules: readonly Rule[]): Naming {
+/** As much of a rule as matters here. */
+interface Named {
+  readonly order: number
+  readonly final: boolean
+  readonly who?: {
+    readonly anyone: boolean
+    readonly people: ReadonlySet<string>
+    readonly groups: readonly string[]
+    readonly onCall: readonly unknown[]
+    readonly ci: readonly unknown[]
+    readonly services: readonly unknown[]
+  }
+}
+
+export function naming(rules: readonly Named[]): Naming {
   const always: number[] = []
   const byGroup = new Map<string, number[]>()
   const byPerson = new Map<string, number[]>()
