@@ -25,6 +25,8 @@ import { tokenStanding } from './register/tokens.ts'
 const BODY_BYTES_MAX = 64 << 10
 const PARAMETER_CHARACTERS_MAX = 512
 const REQUEST_MILLISECONDS_MAX = 30_000
+/** A database that hangs answers nothing; whoever asked is told so. */
+const ANSWER_MILLISECONDS_MAX = 10_000
 const REQUESTS_PER_MINUTE_MAX = 1_200
 const BASE = '/api/v1'
 
@@ -39,6 +41,7 @@ export async function createApi(
     readonly log: FastifyBaseLogger
     readonly tls?: { readonly cert: string; readonly key: string }
     readonly requestsPerMinute?: number
+    readonly answerWithin?: number
     /** Who everybody is that can reach this listener; left out: who their token says. */
     readonly everybody?: Caller
   },
@@ -49,6 +52,7 @@ export async function createApi(
     disableRequestLogging: true,
     bodyLimit: BODY_BYTES_MAX,
     requestTimeout: REQUEST_MILLISECONDS_MAX,
+    handlerTimeout: options.answerWithin ?? ANSWER_MILLISECONDS_MAX,
     routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
     // Followers of the ledger never end by themselves.
     forceCloseConnections: true,

@@ -20,6 +20,7 @@ const ROUND_MILLISECONDS = 500
 const SWEEP_MILLISECONDS = 1_000
 const ORDERS_AT_ONCE_MAX = 500
 const KEYS_AT_ONCE_MAX = 1_000
+const CLOSE_MILLISECONDS_MAX = 2_000
 const COPY_BEHIND_MILLISECONDS_MAX = 60_000
 
 export interface EnactState {
@@ -210,7 +211,8 @@ export function startEnact(options: EnactOptions): Enact {
     close: async () => {
       closing = true
       clearInterval(timer)
-      await running
+      // A database that hangs must not keep us; what was not carried out is still in the outbox.
+      await Promise.race([running, new Promise(resolve => setTimeout(resolve, CLOSE_MILLISECONDS_MAX).unref())])
     },
   }
 }

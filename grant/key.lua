@@ -1,4 +1,4 @@
--- A registered public key: `put` and `drop` it, or `find` whose it is. A dropped key cannot be put again.
+-- A registered public key: `put` and `drop` it, or `find` whose it is. Whatever is put, a dropped key is not found.
 -- KEYS  the key's entry
 -- ARGV  put · principal · expires  |  drop · '' · expires  |  find
 -- Gives the principal and the expiry for find, or nothing.
@@ -13,7 +13,7 @@ if verb == 'find' then
 end
 if verb == 'drop' then
   redis.call('HSET', entry, 'dropped', '1')
-elseif redis.call('HEXISTS', entry, 'dropped') == 0 then
+else
   redis.call('HSET', entry, 'principal', principal, 'expires', expires)
 end
 redis.call('PEXPIREAT', entry, whole(math.max(tonumber(expires), now) + REMEMBER))

@@ -16,6 +16,10 @@ import { events } from './stream.ts'
 
 const STREAMS_MAX = 200
 const HEADS_MAX = 10_000
+const HEADS_BYTES_MAX = 8 << 20
+/** Answers that go on as long as they are read: the longest a timer takes. */
+const READ_MILLISECONDS_MAX = 2 ** 31 - 1
+const VERIFY_MILLISECONDS_MAX = 15 * 60_000
 
 const text = z.string().min(1).max(1_000).optional()
 const filterFields = {
@@ -97,6 +101,7 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
         }),
         headers: z.looseObject({ 'last-event-id': sequence.optional() }),
       },
+      handlerTimeout: READ_MILLISECONDS_MAX,
     },
     async (request, reply) => {
       if (streams >= STREAMS_MAX)
@@ -138,6 +143,7 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
         tags: ['audit'],
         querystring: filterSchema.extend({ format: z.enum(FORMATS).default('jsonl'), after: sequence.default(0) }),
       },
+      handlerTimeout: READ_MILLISECONDS_MAX,
     },
     async (request, reply) => {
       const { format, after, ...asked } = request.query
@@ -191,7 +197,8 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
           ...refusals,
         },
       },
-      bodyLimit: 8 << 20,
+      bodyLimit: HEADS_BYTES_MAX,
+      handlerTimeout: VERIFY_MILLISECONDS_MAX,
     },
     async request => {
       const known: readonly Head[] = request.body.heads ?? (await publishedHeads(heads.file))

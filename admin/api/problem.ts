@@ -54,6 +54,10 @@ export function problemOf(error: unknown): { readonly body: ProblemBody; readonl
     const detail = wrong.map(({ field, message }) => `${field}: ${message}`).join('; ')
     return { body: body(400, 'invalid', detail, { errors: wrong }), ours: false }
   }
+  if (Reflect.get(Object(error), 'code') === 'FST_ERR_HANDLER_TIMEOUT') {
+    const hint = 'whether it was done is not known; look before you try again'
+    return { body: body(503, 'timeout', 'Postgres or Redis did not answer in time', { hint }), ours: true }
+  }
   const status = statusOf(error)
   if (status !== undefined && status < 500) {
     const code = status === 429 ? 'too-many-requests' : status === 413 ? 'too-large' : 'bad-request'

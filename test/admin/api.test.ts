@@ -529,7 +529,25 @@ describe('for machines', () => {
   })
 })
 
-// Last: it takes Redis away.
+test('a database that hangs is an answer in time, not silence', async () => {
+  const impatient = await createApi(control, { log, answerWithin: 300 })
+  const held = Promise.withResolvers<void>()
+  const holding = Promise.withResolvers<void>()
+  const holder = engines.sql.begin(async transaction => {
+    await transaction`lock table control.grant in access exclusive mode`
+    holding.resolve()
+    await held.promise
+  })
+  await holding.promise
+  const authorization = `Bearer ${tokens.get('admin')}`
+  const answer = await impatient.inject({ url: '/api/v1/grants', headers: { authorization } })
+  expect([answer.statusCode, answer.json()]).toMatchObject([503, { code: 'timeout' }])
+  held.resolve()
+  await holder
+  await impatient.close()
+})
+
+// Last: they take Redis and Postgres away.
 test('with Redis away a revocation is durable and says that it is not enacted; a grant is refused', async () => {
   const id = String((await issue()).body.id)
   await engines.server.kill()
@@ -543,4 +561,14 @@ test('with Redis away a revocation is durable and says that it is not enacted; a
   await engines.server.restart()
   await until(async () => (await fetch(`${base}/readyz`)).status === 200)
   expect((await engines.store.live('developer')).map(grant => grant.id)).not.toContain(id)
+})
+
+test('with Postgres away nothing is done, and says so', async () => {
+  await engines.database.kill()
+  expect(await issue()).toMatchObject({ status: 503, body: { code: 'postgres-unreachable' } })
+  expect(await call('admin', 'PUT', '/locks/mallory', { reason: 'x' })).toMatchObject({ status: 503 })
+  expect((await fetch(`${base}/readyz`)).status).toBe(503)
+  await engines.database.restart()
+  await until(async () => (await fetch(`${base}/readyz`)).status === 200)
+  expect(await issue()).toMatchObject({ status: 201, body: { enacted: true } })
 })

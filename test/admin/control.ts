@@ -9,7 +9,7 @@ import { migrate } from '../../deploy/migrate.ts'
 import type { Grant } from '../../grant/grant.ts'
 import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore, type Store } from '../../grant/store.ts'
-import { startPostgres } from '../support/postgres.ts'
+import { type Postgres, startPostgres } from '../support/postgres.ts'
 import { type Redis as Server, startRedis } from '../support/redis.ts'
 
 export const HOUR = 3_600_000
@@ -17,6 +17,7 @@ export const HOUR = 3_600_000
 /** A control plane's engines for one test file. */
 export interface Engines {
   readonly server: Server
+  readonly database: Postgres
   readonly redis: Redis
   readonly store: Store
   readonly sql: Sql
@@ -41,6 +42,7 @@ export async function startEngines(redisArgs: readonly string[] = []): Promise<E
   const act = createAct({ sql, clean: cleaner(), committed: () => {} })
   return {
     server,
+    database,
     redis,
     store,
     sql,
