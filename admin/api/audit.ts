@@ -110,8 +110,9 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
       const from = request.headers['last-event-id'] ?? after ?? (await lastSeq(sql))
       const { principal, token } = callerOf(request)
       const gone = new AbortController()
+      // It may have gone away while the database was asked; then nothing would ever end the stream.
+      if (reply.raw.destroyed) throw new Problem(400, 'gone', 'the reader went away')
       streams++
-      request.raw.socket.once('close', () => gone.abort())
       reply.raw.once('close', () => {
         gone.abort()
         streams--
@@ -119,13 +120,13 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
       const stream = Readable.from(
         events(tail.follow(from, filtersOf(asked), gone.signal), {
           signal: gone.signal,
+          end: () => gone.abort(),
           // Whoever may read no more is not read to.
           mayGoOn: async () =>
             token === undefined ||
             (Date.now() < token.expires && (await tokenStanding(sql, token.id, principal)) === 'good'),
         }),
       )
-      stream.once('close', () => gone.abort())
       return await reply
         .type('text/event-stream')
         .header('cache-control', 'no-store')

@@ -11,11 +11,13 @@ export async function* events(
   records: AsyncGenerator<Linked>,
   options: {
     readonly signal: AbortSignal
+    /** Lets the records go: called at the end, whoever ended it. A generator that waits hears of nothing else. */
+    readonly end: () => void
     readonly mayGoOn: () => Promise<boolean>
     readonly heartbeatEvery?: number
   },
 ): AsyncGenerator<string> {
-  const { signal, mayGoOn, heartbeatEvery = HEARTBEAT_MILLISECONDS } = options
+  const { signal, end, mayGoOn, heartbeatEvery = HEARTBEAT_MILLISECONDS } = options
   try {
     // Sent at once, so that the reader knows that it is connected.
     yield 'retry: 1000\n\n'
@@ -39,6 +41,7 @@ export async function* events(
       yield `id: ${entry.seq}\nevent: ${entry.record.kind}\ndata: ${JSON.stringify(entry)}\n\n`
     }
   } finally {
+    end()
     await records.return(undefined)
   }
 }
