@@ -100,6 +100,11 @@ export function startEnact(options: EnactOptions): Enact {
    * was given second; the fence opens last, and only if it is still the same Redis with the same data.
    */
   async function restore(): Promise<void> {
+    if (await store.evicts()) {
+      throw new Error(
+        'Redis may throw away locks and revocations when memory runs short; nothing is allowed until maxmemory-policy is noeviction',
+      )
+    }
     const begun = performance.now()
     const ticket = await store.doubt()
     const now = await store.now()

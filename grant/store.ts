@@ -65,6 +65,8 @@ export interface Store {
   tokenKeys(): Promise<string | undefined>
   putTokenKeys(jwks: string): Promise<void>
 
+  /** Whether the server throws keys away when memory runs short, and with them locks and revocations. */
+  evicts(): Promise<boolean>
   /** Whether this run of this server has been told of everything that was revoked. Until then every ask is `unconfirmed`. */
   confirmed(): Promise<boolean>
   /** Marks the server as not knowing everything, and gives the ticket to confirm with. */
@@ -243,6 +245,11 @@ export function createStore(options: {
       await answered(redis.set(`${prefix}:token-keys`, jwks))
     },
 
+    evicts: async () => {
+      const memory = await answered(redis.info('memory'))
+      const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(memory)?.[1]
+      return field('maxmemory') !== '0' && field('maxmemory_policy') !== 'noeviction'
+    },
     confirmed: async () => everyFence('read', ''),
     doubt: async () => {
       const ticket = crypto.randomUUID()

@@ -256,6 +256,17 @@ describe('the enactment', () => {
     await open()
   })
 
+  test('does not open the gate on a Redis that may throw revocations away', async () => {
+    await engines.redis.config('SET', 'maxmemory', '100mb', 'maxmemory-policy', 'allkeys-lru')
+    const enact = engines.enact()
+    expect(await enact.settle(5_000)).toBe(false)
+    expect(enact.state().fault).toContain('noeviction')
+    expect(await granted()).toBe('unconfirmed')
+    await engines.redis.config('SET', 'maxmemory-policy', 'noeviction')
+    await open()
+    await engines.redis.config('SET', 'maxmemory', '0')
+  })
+
   test('extended and revoked at the same moment, a thousand times: it is revoked', async () => {
     const enact = engines.enact()
     await open()
