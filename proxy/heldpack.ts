@@ -19,6 +19,9 @@ export interface HeldPackOptions {
   release(): Promise<boolean>
 }
 
+/** What the host may leave lying before the client is stopped. */
+const WINDOW_BYTES = 256 << 10
+
 /** The push was not let go. Carries no blame: who asked for the release knows why. */
 export class NotReleased extends Error {
   constructor() {
@@ -36,16 +39,16 @@ export function heldPack(options: HeldPackOptions): Readable {
   let tail: Buffer = Buffer.alloc(0)
   let started = false
   let finished = false
-  /** The host cannot take more for now; somebody who is shown the bytes asked to be waited for. */
-  let full = false
+  /** The host takes more; somebody who is shown the bytes asked to be waited for. */
+  let wanted = false
   let waiting = false
   let shown: Promise<void> | undefined
   const sum = options.endsBy === 'checksum' ? createHash(trailerBytes === 32 ? 'sha256' : 'sha1') : undefined
 
   const body = new Readable({
-    highWaterMark: 256 << 10,
+    highWaterMark: WINDOW_BYTES,
     read() {
-      full = false
+      wanted = true
       if (started) {
         goOn()
         return
@@ -69,7 +72,9 @@ export function heldPack(options: HeldPackOptions): Readable {
   })
 
   const goOn = () => {
-    if (!finished && !full && !waiting) pack.resume()
+    // No longer ours: pausing it now would stop whoever reads the rest of it away.
+    if (finished) return
+    if (!waiting && wanted) pack.resume()
     else pack.pause()
   }
 
@@ -115,7 +120,9 @@ export function heldPack(options: HeldPackOptions): Readable {
 
   const pass = (bytes: Buffer): void => {
     sum?.update(bytes)
-    full = !body.push(bytes)
+    body.push(bytes)
+    // Not what `push` returned: the host may have taken it, and asked for more, while it was being pushed.
+    wanted = body.readableLength < WINDOW_BYTES
   }
 
   const onEnd = () => void finish()

@@ -50,9 +50,10 @@ export class Answer extends Writable {
     this.#response.cork()
     let more = true
     for (const { chunk } of chunks) more = this.#response.write(chunk)
+    // Before uncorking, which may say `drain` at once.
+    if (!more) this.#await(done)
     this.#response.uncork()
     if (more) done()
-    else this.#await(done)
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -34,7 +34,10 @@ export function carry(channel: ServerChannel): Carried {
   })
   channel.pause()
   channel.on('data', (chunk: Buffer) => {
-    if (!request.destroyed && !request.push(chunk)) channel.pause()
+    if (request.destroyed) return
+    request.push(chunk)
+    // Not what `push` returned: it may have been taken, and more asked for, while it was being pushed.
+    if (request.readableLength >= BUFFER_BYTES) channel.pause()
   })
   channel.once('end', () => request.destroyed || request.push(null))
   // ssh2 reports nothing here that the connection's own end does not.

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
-import type { Readable } from 'node:stream'
-import { type Dispatcher, errors, Pool } from 'undici'
+import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http'
+import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
+import type { Socket } from 'node:net'
+import { pipeline, type Readable } from 'node:stream'
 import type { Credential, UpstreamSettings } from '../../config/settings.ts'
 import { PacketReader } from '../git/pktline.ts'
 import { Slots } from './slots.ts'
@@ -12,42 +14,48 @@ import { type Connect, type Target, type Upstream, UpstreamError } from './upstr
 const SIZED_BODY_BYTES_MAX = 64 * 1024
 /** `# service=…` and what a host may put beside it. */
 const PREAMBLE_BYTES_MAX = 4096
-const ERROR_BODY_BYTES_MAX = 64 * 1024
 const WARM_MILLISECONDS = 4_000
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
 }
 
-/** A host behind `http:` or `https:`. One pool of at most `settings.connections` connections serves all its clients. */
+/** A host behind `http:` or `https:`. At most `settings.connections` connections serve all its clients. */
 export function httpUpstream(settings: UpstreamSettings): Connect {
-  const pool = new Pool(settings.url.origin, {
-    connections: settings.connections,
-    // One request at a time on a connection: the answer to a request that was given up can never be taken for the next one's.
-    pipelining: 1,
-    allowH2: false,
-    connect: { timeout: settings.connectTimeout, rejectUnauthorized: true },
-    // Counted from the last byte the host took to the head of its answer, and between two bytes of it that we wait for: a
-    // push may take as long as its client likes.
-    headersTimeout: settings.idleTimeout,
-    bodyTimeout: settings.idleTimeout,
-    keepAliveTimeout: WARM_MILLISECONDS,
-  })
+  const agents = agentsFor(settings)
   const slots = new Slots(settings.connections, settings.idleTimeout)
-  return target => new HttpUpstream(settings, pool, slots, target)
+  return target => new HttpUpstream(settings, agents, slots, target)
+}
+
+interface Agents {
+  /** Keeps connections for the next request. */
+  readonly warm: HttpAgent
+  /** A new connection for each request: a push cannot be sent again when a kept one turns out to be closed. */
+  readonly fresh: HttpAgent
+}
+
+// An agent hands a connection on only when the answer on it has been read to its end; one that was given up is closed
+// (CVE-2026-6733: the rest of it would be taken for the next one's).
+function agentsFor({ url, connections }: UpstreamSettings): Agents {
+  const Agent = url.protocol === 'https:' ? HttpsAgent : HttpAgent
+  const warm = new Agent({ keepAlive: true, maxSockets: connections, maxFreeSockets: connections, noDelay: true })
+  const fresh = new Agent({ keepAlive: false, maxSockets: connections, noDelay: true })
+  // Closed by us before hosts tire of it: a request on a connection that is being closed is lost.
+  warm.on('free', (socket: Socket) => socket.setTimeout(WARM_MILLISECONDS))
+  return { warm, fresh }
 }
 
 class HttpUpstream implements Upstream {
   readonly conversational = false
   readonly #settings: UpstreamSettings
-  readonly #pool: Pool
+  readonly #agents: Agents
   readonly #slots: Slots
   readonly #target: Target
   readonly #closed = new AbortController()
 
-  constructor(settings: UpstreamSettings, pool: Pool, slots: Slots, target: Target) {
+  constructor(settings: UpstreamSettings, agents: Agents, slots: Slots, target: Target) {
     this.#settings = settings
-    this.#pool = pool
+    this.#agents = agents
     this.#slots = slots
     this.#target = target
   }
@@ -108,31 +116,74 @@ class HttpUpstream implements Upstream {
       ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
     }
     const ends = AbortSignal.any([signal, this.#closed.signal])
-    const leave = await this.#slots.take(asked.body !== undefined && !Buffer.isBuffer(asked.body), ends)
-    let response: Dispatcher.ResponseData
+    const streamed = asked.body !== undefined && !Buffer.isBuffer(asked.body)
+    const leave = await this.#slots.take(streamed, ends)
+    let response: IncomingMessage
     try {
-      response = await this.#pool.request({
-        method: asked.method,
-        path: asked.path,
-        headers,
-        body: asked.body ?? null,
-        signal: ends,
+      const send = () =>
+        this.#send({ ...asked, headers, signal: ends, agent: streamed ? this.#agents.fresh : this.#agents.warm })
+      response = await send().catch(cause => {
+        // The host closed a kept connection as we took it. What was asked can be asked again.
+        if (cause instanceof Error && REUSED in cause && !streamed) return send()
+        throw cause
       })
     } catch (cause) {
       leave()
       throw this.#fault(cause)
     }
-    response.body.once('close', leave)
-    // It may break off before anybody reads it: that is for the reader to find, and no uncaught exception.
-    response.body.on('error', () => {})
+    response.once('close', leave)
     const refused = this.#check(response, asked)
-    if (!refused) return response.body
-    // Read to its end if it is short, so that the connection can be used again.
-    response.body.dump({ limit: ERROR_BODY_BYTES_MAX }).catch(() => {})
+    if (!refused) return response
+    response.on('error', () => {}).destroy()
     throw refused
   }
 
-  #check({ statusCode, headers }: Dispatcher.ResponseData, { method, path, accept }: Asked): UpstreamError | undefined {
+  /** One request, until its answer's head is there. */
+  #send(
+    asked: Asked & { headers: Record<string, string>; signal: AbortSignal; agent: HttpAgent },
+  ): Promise<IncomingMessage> {
+    const { url, idleTimeout, connectTimeout } = this.#settings
+    const { method, path, headers, body, signal, agent } = asked
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason)
+      const options: RequestOptions = { method, path, agent, headers: { ...headers } }
+      if (Buffer.isBuffer(body)) options.headers = { ...headers, 'content-length': String(body.length) }
+      const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url.origin, options)
+      const late = new Timer(error => request.destroy(error))
+      const onAbort = () => request.destroy(new Error('the request was given up'))
+      // A host that no longer takes the body. A client that no longer sends it has limits of its own.
+      const onSilence = () => request.writableNeedDrain && request.destroy(new Late('answer'))
+      signal.addEventListener('abort', onAbort, { once: true })
+      request.once('close', () => {
+        late.stop()
+        signal.removeEventListener('abort', onAbort)
+      })
+      request.once('error', error => {
+        reject(request.reusedSocket && RESET.test(codeOf(error)) ? Object.assign(error, { [REUSED]: true }) : error)
+        // After the head, the answer itself carries the error.
+        request.on('error', () => {})
+      })
+      request.once('socket', socket => {
+        socket.setTimeout(idleTimeout)
+        socket.on('timeout', onSilence)
+        request.once('close', () => socket.off('timeout', onSilence))
+        if (!socket.connecting) return
+        late.start(connectTimeout, 'connect')
+        socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => late.stop())
+      })
+      // From the last byte the host took to the head of its answer: a push may take as long as its client likes.
+      request.once('finish', () => late.start(idleTimeout, 'answer'))
+      request.once('response', response => {
+        late.stop()
+        boundedSilence(response, idleTimeout)
+        resolve(response)
+      })
+      if (body === undefined || Buffer.isBuffer(body)) request.end(body)
+      else pipeline(body, request, () => {})
+    })
+  }
+
+  #check({ statusCode = 0, headers }: IncomingMessage, { method, path, accept }: Asked): UpstreamError | undefined {
     const where = `${method} ${this.#settings.url.origin}${path}`
     if (statusCode >= 300 && statusCode < 400) {
       const to = String(headers.location ?? 'nowhere')
@@ -169,23 +220,70 @@ class HttpUpstream implements Upstream {
     if (cause instanceof UpstreamError) return cause
     const { origin } = this.#settings.url
     const said = cause instanceof Error ? cause.message : String(cause)
-    if (cause instanceof errors.ConnectTimeoutError) {
-      return new UpstreamError(
-        'unreachable',
-        'the Git host cannot be reached',
-        `${origin}: no connection in time`,
-        cause,
-      )
+    if (cause instanceof Late) {
+      if (cause.awaited === 'answer') {
+        return new UpstreamError('timeout', 'the Git host did not answer in time', `${origin}: no byte in time`, cause)
+      }
+      const detail = `${origin}: no connection in time`
+      return new UpstreamError('unreachable', 'the Git host cannot be reached', detail, cause)
     }
-    if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
-      return new UpstreamError('timeout', 'the Git host did not answer in time', `${origin}: ${said}`, cause)
-    }
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+    const code = codeOf(cause)
     if (UNREACHABLE.test(code)) {
       return new UpstreamError('unreachable', 'the Git host cannot be reached', `${origin}: ${said} (${code})`, cause)
     }
     return new UpstreamError('failed', 'the Git host broke off', `${origin}: ${said}`, cause)
   }
+}
+
+const REUSED = Symbol('reused')
+const RESET = /^(?:ECONNRESET|EPIPE)$/
+
+/** Something did not come in time. */
+class Late extends Error {
+  readonly awaited: 'connect' | 'answer'
+
+  constructor(awaited: 'connect' | 'answer') {
+    super('the Git host was silent for too long')
+    this.awaited = awaited
+  }
+}
+
+class Timer {
+  readonly #onLate: (error: Late) => void
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(onLate: (error: Late) => void) {
+    this.#onLate = onLate
+  }
+
+  start(milliseconds: number, awaited: Late['awaited']): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#onLate(new Late(awaited)), milliseconds)
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+}
+
+/** Ends an answer that is silent while it is waited for; the silence of one that nobody reads for now is ours. */
+function boundedSilence(response: IncomingMessage, milliseconds: number): void {
+  const { socket } = response
+  const onTimeout = () => {
+    // Bytes that lie here are waiting for our client, who has limits of their own.
+    if (response.readableLength === 0) response.destroy(new Late('answer'))
+    else socket.setTimeout(milliseconds)
+  }
+  socket.setTimeout(milliseconds)
+  socket.on('timeout', onTimeout)
+  response.once('close', () => {
+    socket.off('timeout', onTimeout)
+    socket.setTimeout(0)
+  })
+}
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && 'code' in cause ? String(cause.code) : ''
 }
 
 // No connection, or none that is encrypted to the one we mean (OpenSSL's verification codes).
