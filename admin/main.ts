@@ -7,6 +7,7 @@ import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { cleaner } from '../audit/clean.ts'
 import { HEADS_FILE, startLedger } from '../audit/main.ts'
+import { requirePatchedPostgres } from '../audit/patched.ts'
 import {
   issueToken,
   loadOrCreateTokenKey,
@@ -49,6 +50,7 @@ export interface Role {
  * their URLs.
  */
 export async function main(settings: Settings, { log }: { log: Logger }): Promise<Role> {
+  requirePatchedPostgres()
   const boot = randomUUID()
   const redis = connectRedis(settings.redis, error => log.warn({ err: error }, 'redis'))
   await untilReady(redis, READY_MILLISECONDS_MAX)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { createEmitter } from '../audit/emit.ts'
+import { requirePatchedPostgres } from '../audit/patched.ts'
 import type { SigninRefused } from '../audit/record.ts'
 import { parsePublicKeyLine } from '../ca/key.ts'
 import type { Settings } from '../config/settings.ts'
@@ -43,6 +44,7 @@ export interface Role {
 
 /** The data plane: constructs everything, and listens. */
 export async function main(settings: Settings, { log }: { log: Logger }): Promise<Role> {
+  requirePatchedPostgres()
   const onRedisError = (error: Error) => log.warn({ err: error }, 'redis')
   const redis = connectRedis(settings.redis, onRedisError)
   const listening = connectRedis(settings.redis, onRedisError)

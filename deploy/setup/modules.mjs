@@ -39,7 +39,7 @@ export function installModules(root) {
   if (status !== 0) fail(`npm ci failed; what it said:\n${output}`)
 }
 
-/** Applies patches/ to the packages they are for. Without them the SSH front refuses to start, so this is fatal. */
+/** Applies patches/ to the packages they are for. Without them no role starts, so this is fatal. */
 export function patchModules(root) {
   const digest = patchesDigest(root)
   if (readText(patchStamp(root)) === digest) return
