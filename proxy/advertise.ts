@@ -57,7 +57,8 @@ export async function advertise(client: Client, gate: Gate, upstream: Upstream):
     )
     const how = await relay(advertisement, client.response, session, { framed: true })
     if (how === 'stopped') return stopped(client, session)
-    await session.end({ result: 'ok' })
+    // Not waited for: the client has its answer, and the gate waits for the record before it stops.
+    void session.end({ result: 'ok' })
     return { status: 0, operation: wanted.operation }
   } catch (error) {
     return failed(client, session, error)

@@ -39,7 +39,7 @@ export async function archive(client: Client, { gate, hostOf }: FetchOptions): P
     const answer = await upstream.exchange(Readable.from([reader.raw()], { objectMode: false }), session.signal)
     const how = await relay(answer, client.response, session, { framed: true })
     if (how === 'stopped') return await stopped(client, session)
-    await session.end({ result: 'ok' })
+    void session.end({ result: 'ok' })
     return { status: 0, operation }
   } catch (error) {
     return await failed(client, session, error)

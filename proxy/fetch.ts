@@ -158,7 +158,7 @@ async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exc
       return { status: 128, operation: wanted.operation }
     }
     if (how === 'stopped') return await stopped(client, session, say)
-    await session.end({ result: 'ok', ...(pack?.objects !== undefined && { objects: pack.objects }) })
+    void session.end({ result: 'ok', ...(pack?.objects !== undefined && { objects: pack.objects }) })
     return { status: 0, operation: wanted.operation }
   } catch (error) {
     return await failed(client, session, error, say)

@@ -159,10 +159,19 @@ export async function startStand(
     },
     revoke: ({ principal, id }, reason = 'the story says so') => store.revoke({ principal, grant: id, reason }),
     records: async () => {
-      const rows = await sql<
-        { body: Record }[]
-      >`select body::json as body from (select proxy, boot, n, body from audit.inbox union all select proxy, boot, n, body from audit.record) as records order by proxy, boot, n`
-      return rows.map(row => row.body)
+      const read = async () => {
+        const rows = await sql<
+          { body: Record }[]
+        >`select body::json as body from (select proxy, boot, n, body from audit.inbox union all select proxy, boot, n, body from audit.record) as records order by proxy, boot, n`
+        return rows.map(row => row.body)
+      }
+      // An end is written behind the answer's last byte: what has just ended may need a moment to be on record.
+      let records = await read()
+      for (let tries = 0; tries < 20 && unended(records) > 0; tries++) {
+        await new Promise(resolve => setTimeout(resolve, 50))
+        records = await read()
+      }
+      return records
     },
     remote: async (transport, repository, proxy: Pick<StartedProxy, 'urls'> = proxies[0]!) => {
       if (transport === 'http') {
@@ -180,4 +189,9 @@ export async function startStand(
       await Promise.all([redis.stop(), pg.stop(), nginx.stop(), sshd.stop()])
     },
   }
+}
+
+function unended(records: readonly Record[]): number {
+  const count = (kind: Record['kind']) => records.filter(record => record.kind === kind).length
+  return count('operation.start') - count('operation.end')
 }
