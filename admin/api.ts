@@ -17,6 +17,7 @@ import { health } from './api/health.ts'
 import { keys } from './api/keys.ts'
 import { locks } from './api/locks.ts'
 import { Problem, problemOf } from './api/problem.ts'
+import { requests } from './api/requests.ts'
 import { sessions } from './api/sessions.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
@@ -95,7 +96,11 @@ export async function createApi(
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'Drawbridge', version: '1', description: 'Grants, sessions, locks, tokens, keys and the ledger.' },
+      info: {
+        title: 'Drawbridge',
+        version: '1',
+        description: 'Requests, grants, sessions, locks, tokens, keys and the ledger.',
+      },
       components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
       security: [{ token: [] }],
     },
@@ -129,7 +134,8 @@ export async function createApi(
         if (request.routeOptions.schema?.body) request.body ??= {}
       })
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-      for (const routes of [whoami, grants, sessions, locks, tokens, keys, audit]) await api.register(routes, control)
+      for (const routes of [whoami, requests, grants, sessions, locks, tokens, keys, audit])
+        await api.register(routes, control)
     },
     { prefix: BASE },
   )

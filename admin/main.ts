@@ -17,6 +17,7 @@ import {
   type TokenKey,
   verifyToken,
 } from '../ca/token.ts'
+import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings, Tls } from '../config/settings.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
@@ -25,6 +26,7 @@ import type { Control } from './api/control.ts'
 import { createApi } from './api.ts'
 import { startEnact } from './enact.ts'
 import { controlMetrics } from './metrics.ts'
+import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
@@ -36,12 +38,17 @@ const LEDGER_FOLDER = 'ledger'
 const SOCKET_FOLDER = 'admin'
 const SOCKET_FILE = 'api.sock'
 
+/** Read once, when the role starts. */
+const FIXED_HERE: Fixed = { ...FIXED, 'listen.admin': ({ listen }) => place(listen.admin) }
+
 /** A role as `drawbridge serve` runs it. */
 export interface Role {
   readonly ready: Promise<void>
   readonly urls: Readonly<Record<string, string>>
   /** Takes over what can change while running; throws and changes nothing when it cannot. */
   reload(settings: Settings): Promise<void>
+  /** Puts on record that settings were not taken over. */
+  refused(reason: string): Promise<void>
   close(): Promise<void>
 }
 
@@ -67,9 +74,10 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const ledger = await startLedger({ sql, state: ledgerFolder, boot, ...(lock && { lock }), log })
 
   let wakeEnact = () => {}
+  let clean = cleaner(secretsOf(settings))
   const act = createAct({
     sql,
-    clean: cleaner(secretsOf(settings)),
+    clean: record => clean(record),
     committed: () => {
       ledger.wake()
       wakeEnact()
@@ -80,12 +88,16 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const enact = startEnact({ sql, store, act, tokenKeys: JSON.stringify(tokenKeys), log })
   wakeEnact = enact.wake
 
+  const policy = createPolicyInForce(act, log)
+  await policy.load(settings.policy)
+
   const control: Control = {
     sql,
     redis,
     store,
     act,
     enact,
+    policy,
     tail: ledger.tail,
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(ledgerFolder, HEADS_FILE), keys: [ledger.key.publicKey] },
@@ -105,9 +117,19 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     }),
     urls: { admin: addressOf(api, admin.tls ? 'https' : 'http'), ...(local && { local: local.url }) },
     reload: async next => {
+      requireSame(settings, next, FIXED_HERE)
       const { tls } = next.listen.admin
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
+      // The old ones too: what they opened may not have been changed yet.
+      clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
+      const version = settingsVersion(next.file)
+      await act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
     },
+    refused: reason =>
+      act(async change => {
+        const version = settingsVersion(settings.file)
+        change.record({ kind: 'config.refused', by: 'drawbridge', version, reason })
+      }),
     close: async () => {
       await api.close()
       await local?.close()

@@ -33,6 +33,15 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /grants/:id/extend': ['admin'],
   'POST /grants/:id/release': ANYBODY,
 
+  // Whether a vote counts the policy says; the role only keeps tokens made for git from voting.
+  'GET /requests': ANYBODY,
+  'POST /requests': ['developer', 'approver', 'admin'],
+  'POST /requests/explain': ANYBODY,
+  'GET /requests/:id': ANYBODY,
+  'POST /requests/:id/approve': ENDS_ACCESS,
+  'POST /requests/:id/deny': ENDS_ACCESS,
+  'POST /requests/:id/withdraw': ANYBODY,
+
   'GET /sessions': ANYBODY,
   'POST /sessions/:operation/cut': ENDS_ACCESS,
 

@@ -7,6 +7,7 @@ import type { Tail } from '../../audit/tail.ts'
 import type { Role } from '../../ca/token.ts'
 import type { Store } from '../../grant/store.ts'
 import type { Enact } from '../enact.ts'
+import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
 import type { Caller } from './access.ts'
 
@@ -18,6 +19,8 @@ export interface Control {
   readonly act: Act
   readonly enact: Pick<Enact, 'settle' | 'state'>
   readonly tail: Pick<Tail, 'follow'>
+  /** By what requests are decided. */
+  readonly policy: Pick<PolicyInForce, 'standing'>
   /** Says whether the ledger takes records, and why not. */
   readonly ledgerFault: () => string | undefined
   /** Where signed heads are published outside the database, and the keys they are signed with. */

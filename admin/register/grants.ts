@@ -26,57 +26,76 @@ export interface GrantFilters {
 
 /** Writes a grant down. Redis hears of it after the commit. */
 export async function issueGrant(act: Act, grant: Grant, by: string): Promise<void> {
+  await act(async change => await writeGrant(change, grant, by))
+}
+
+/** The same as part of a larger change. */
+export async function writeGrant(change: Change, grant: Grant, by: string): Promise<void> {
   const { id, principal, repository, actions, refs, idle, uses, reason, request } = grant
   const [starts, expires] = [new Date(grant.starts), new Date(grant.expires)]
-  await act(async change => {
-    await change.sql`
-      insert into control.grant
-        (id, principal, repository, actions, refs, starts, expires, idle_ms, uses, uses_left, reason, request, issued_by)
-      values (
-        ${id}, ${principal}, ${repository}, ${[...actions]}, ${[...refs]}, ${starts}, ${expires}, ${idle ?? null},
-        ${uses ?? null}, ${uses ?? null}, ${reason}, ${request ?? null}, ${by})`
-    change.record({
-      kind: 'grant.issued',
-      by,
-      grant: id,
-      principal,
-      repository,
-      actions,
-      refs,
-      starts: starts.toISOString(),
-      expires: expires.toISOString(),
-      ...(idle !== undefined && { idle }),
-      ...(uses !== undefined && { uses }),
-      reason,
-      ...(request !== undefined && { request }),
-    })
-    change.enact(['grant', id])
+  await change.sql`
+    insert into control.grant
+      (id, principal, repository, actions, refs, starts, expires, idle_ms, uses, uses_left, reason, request, issued_by)
+    values (
+      ${id}, ${principal}, ${repository}, ${[...actions]}, ${[...refs]}, ${starts}, ${expires}, ${idle ?? null},
+      ${uses ?? null}, ${uses ?? null}, ${reason}, ${request ?? null}, ${by})`
+  change.record({
+    kind: 'grant.issued',
+    by,
+    grant: id,
+    principal,
+    repository,
+    actions,
+    refs,
+    starts: starts.toISOString(),
+    expires: expires.toISOString(),
+    ...(idle !== undefined && { idle }),
+    ...(uses !== undefined && { uses }),
+    reason,
+    ...(request !== undefined && { request }),
   })
+  change.enact(['grant', id])
+}
+
+interface End {
+  readonly id: string
+  readonly how: Ending
+  readonly by: string
+  readonly reason: string
 }
 
 /**
  * Ends a grant, once: whoever comes second gets `ended`, and the grant as the first left it.
  */
-export async function endGrant(
-  act: Act,
-  end: { readonly id: string; readonly how: Ending; readonly by: string; readonly reason: string },
-): Promise<'done' | 'ended' | 'unknown'> {
-  return await act(async change => {
-    const { id, how, by, reason } = end
-    const [ended] = await change.sql<{ principal: string }[]>`
-      update control.grant
-      set ended = clock_timestamp(), ended_how = ${how}, ended_by = ${by}, ended_reason = ${reason}
-      where id = ${id} and ended is null
-      returning principal`
-    if (ended === undefined) {
-      const [known] = await change.sql`select from control.grant where id = ${id}`
-      return known ? 'ended' : 'unknown'
-    }
-    change.record({ kind: 'grant.ended', by, grant: id, principal: ended.principal, how, reason })
-    // Expired, idle and used up are what Redis says; telling it so would cut the very operation that used the grant up.
-    if (how === 'revoked' || how === 'released' || how === 'locked') change.enact(['grant', id])
-    return 'done'
-  })
+export async function endGrant(act: Act, end: End): Promise<'done' | 'ended' | 'unknown'> {
+  return await act(async change => await writeEnd(change, end))
+}
+
+/** The same as part of a larger change. */
+export async function writeEnd(change: Change, { id, how, by, reason }: End): Promise<'done' | 'ended' | 'unknown'> {
+  const [ended] = await change.sql<{ principal: string }[]>`
+    update control.grant
+    set ended = clock_timestamp(), ended_how = ${how}, ended_by = ${by}, ended_reason = ${reason}
+    where id = ${id} and ended is null
+    returning principal`
+  if (ended === undefined) {
+    const [known] = await change.sql`select from control.grant where id = ${id}`
+    return known ? 'ended' : 'unknown'
+  }
+  change.record({ kind: 'grant.ended', by, grant: id, principal: ended.principal, how, reason })
+  // Expired, idle and used up are what Redis says; telling it so would cut the very operation that used the grant up.
+  if (how === 'revoked' || how === 'released' || how === 'locked') change.enact(['grant', id])
+  return 'done'
+}
+
+/** The grants that answer these requests, the oldest first. */
+export async function grantsOfRequests(
+  sql: Sql | Change['sql'],
+  requests: readonly string[],
+): Promise<RegisteredGrant[]> {
+  if (requests.length === 0) return []
+  const rows = await sql<GrantRow[]>`select * from control.grant where request = any(${[...requests]}) order by id`
+  return rows.map(registered)
 }
 
 /**
@@ -175,7 +194,7 @@ export async function listGrants(sql: Sql, filters: GrantFilters): Promise<Regis
   return rows.map(registered)
 }
 
-export async function countOpenGrants(sql: Sql, principal: string): Promise<number> {
+export async function countOpenGrants(sql: Sql | Change['sql'], principal: string): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from control.grant where principal = ${principal} and ended is null`
   return row?.count ?? 0

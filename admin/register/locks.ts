@@ -42,7 +42,7 @@ export async function unlockPrincipal(
   })
 }
 
-export async function findLock(sql: Sql, principal: string): Promise<Lock | undefined> {
+export async function findLock(sql: Sql | Change['sql'], principal: string): Promise<Lock | undefined> {
   const [row] = await sql<LockRow[]>`select * from control.lock where principal = ${principal}`
   return row && lockOf(row)
 }

@@ -59,6 +59,7 @@ beforeAll(async () => {
     store,
     act,
     enact,
+    policy: { standing: () => ({ kind: 'none' }) },
     tail: ledger.tail,
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(state, HEADS_FILE), keys: [ledger.key.publicKey] },

@@ -1,0 +1,371 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { describePlan } from '../../config/policy/approvers.ts'
+import { readDuration, writeDuration } from '../../config/units.ts'
+import { ACTIONS } from '../../grant/grant.ts'
+import { tally, whyNoVote } from '../approval.ts'
+import { castVote, withdrawRequest } from '../decide.ts'
+import { fileRequest, type Prospect, prospectOf, type Wish } from '../file.ts'
+import type { Standing } from '../policy.ts'
+import { findRequest, listRequests, type RegisteredRequest } from '../register/requests.ts'
+import { ballotOf, next } from '../request.ts'
+import { voterOf, withInvolved } from '../voter.ts'
+import type { Caller } from './access.ts'
+import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
+import {
+  action,
+  duration,
+  endOf,
+  id,
+  instant,
+  iso,
+  length,
+  limit,
+  reason,
+  refPattern,
+  refusals,
+  repositoryPattern,
+} from './fields.ts'
+import { notFound, Problem } from './problem.ts'
+
+const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
+const REFS_MAX = 64
+/** How long an answer waits for a decision. */
+const WAIT_MILLISECONDS_MAX = 60_000
+/** How soon somebody who waits sees what another control plane decided. */
+const LOOK_MILLISECONDS = 250
+/** Who waits beyond this many is answered at once, and asks again. */
+const WAITING_MAX = 500
+/** How far back a list looks for what an approver may decide. */
+const LOOKED_THROUGH_MAX = 2_000
+
+const STATES = ['requested', 'approved', 'denied', 'withdrawn', 'lapsed'] as const
+const requestId = z.string().regex(/^r-[0-9a-z]{1,40}$/, 'is no id of a request: r-…')
+
+const requestView = z.object({
+  id: z.string(),
+  state: z.enum(STATES),
+  principal: z.string(),
+  requester: z.string(),
+  repository: z.string(),
+  actions: z.array(action),
+  refs: z.array(z.string()),
+  for: z.string(),
+  starts_at: z.string().optional(),
+  reason: z.string(),
+  ticket: z.string().optional(),
+  break_glass: z.boolean().optional(),
+  digest: z.string().describe('of exactly this; a vote carries it'),
+  policy: z.string(),
+  rules: z.array(z.string()),
+  approvers: z.string().describe('who has to approve'),
+  waiting_for: z.string().optional().describe('who is to be asked now'),
+  votes: z.array(
+    z.object({ by: z.string(), says: z.enum(['approve', 'deny']), at: z.string(), comment: z.string().optional() }),
+  ),
+  made_at: z.string(),
+  lapses_at: z.string(),
+  may_decide: z.boolean().describe('whether you have a vote'),
+  review: z.object({ state: z.string(), due_at: z.string() }).optional(),
+  grants: z.array(z.object({ id: z.string(), state: z.string(), starts_at: z.string(), expires_at: z.string() })),
+})
+
+const wish = z.strictObject({
+  repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
+  actions: z.array(action).min(1, 'needs at least one action').max(ACTIONS.length),
+  refs: z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag'),
+  ...length,
+  starts_at: instant.optional().describe('when it is approved, if left out'),
+  reason: reason.optional(),
+  ticket: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
+    .optional(),
+  break_glass: z
+    .boolean()
+    .optional()
+    .describe('at once, where the policy allows it; everything is reviewed afterwards'),
+})
+
+/** Whether the gate acts on it already. False: it is durable, and will as soon as Redis answers. */
+const enactedView = requestView.extend({ enacted: z.boolean() })
+
+export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store, act, enact, policy }) => {
+  let waiting = 0
+
+  app.post(
+    '/requests',
+    {
+      schema: {
+        summary: 'Ask for a window',
+        description:
+          'Asking again for what is pending finds the same request; with another length or reason it starts over.',
+        tags: ['requests'],
+        body: wish,
+        response: { 200: enactedView, 201: enactedView, 409: refusals[400], ...refusals },
+      },
+    },
+    async (request, reply) => {
+      const caller = person(callerOf(request))
+      const now = await store.now()
+      const from = { standing: policy.standing(), caller, address: request.ip }
+      const { found, filed } = await fileRequest(act, from, wishOf(request.body, now), now)
+      const enacted = found.grants.length === 0 || (await enact.settle(ENACT_MILLISECONDS_MAX))
+      reply.code(filed === 'same' ? 200 : 201).header('location', `/api/v1/requests/${found.request.id}`)
+      return { ...view(found, from.standing, caller, now), enacted }
+    },
+  )
+
+  app.post(
+    '/requests/explain',
+    {
+      schema: {
+        summary: 'What would come of asking; nothing is filed',
+        tags: ['requests'],
+        body: wish,
+        response: {
+          200: z.object({
+            possible: z.boolean(),
+            policy: z.string().optional(),
+            rules: z.array(z.string()),
+            for: z.string().optional(),
+            way: z.string().optional(),
+            code: z.string().optional(),
+            reason: z.string().optional(),
+          }),
+          ...refusals,
+        },
+      },
+    },
+    async request => {
+      const caller = person(callerOf(request))
+      const now = await store.now()
+      return explained(prospectOf(policy.standing(), caller, request.ip, wishOf(request.body, now), {}, now))
+    },
+  )
+
+  app.get(
+    '/requests',
+    {
+      schema: {
+        summary:
+          'Requests, the newest first: your own, and those you may decide; all of them for auditors and administrators',
+        tags: ['requests'],
+        querystring: z.strictObject({
+          state: z.enum(STATES).optional(),
+          mine: z.enum(['true', 'false']).optional().describe('only your own, or only those of others'),
+          before: id.optional().describe('for the next page: the last id of this one'),
+          limit,
+        }),
+        response: { 200: z.object({ requests: z.array(requestView) }), ...refusals },
+      },
+    },
+    async request => {
+      const caller = callerOf(request)
+      const { state, mine, before, limit } = request.query
+      const now = await store.now()
+      const standing = policy.standing()
+      const filters = {
+        ...(state !== undefined && { state }),
+        ...(before !== undefined && { before }),
+        ...(mine === 'true' && { principal: caller.principal }),
+      }
+      const found = await listRequests(sql, { ...filters, limit: mine === 'true' ? limit : LOOKED_THROUGH_MAX })
+      const visible = found.filter(
+        one => isVisible(one, standing, caller, now) && !(mine === 'false' && isOwn(one, caller)),
+      )
+      return { requests: visible.slice(0, limit).map(one => view(one, standing, caller, now)) }
+    },
+  )
+
+  app.get(
+    '/requests/:id',
+    {
+      handlerTimeout: WAIT_MILLISECONDS_MAX + 2 * ENACT_MILLISECONDS_MAX,
+      schema: {
+        summary: 'One request',
+        description:
+          'With `wait` the answer comes when it is decided, or after that time; and once the gate acts on it.',
+        tags: ['requests'],
+        params: z.object({ id: requestId }),
+        querystring: z.strictObject({ wait: duration.optional().describe('at most 60s') }),
+        response: { 200: enactedView, 404: refusals[400], ...refusals },
+      },
+    },
+    async (request, reply) => {
+      const caller = callerOf(request)
+      const wait = Math.min(readDuration(request.query.wait ?? '0s') ?? 0, WAIT_MILLISECONDS_MAX)
+      const gone = new AbortController()
+      reply.raw.once('close', () => gone.abort())
+      const found = await decided(request.params.id, caller, wait, gone.signal)
+      const enacted = found.grants.length === 0 || (await enact.settle(ENACT_MILLISECONDS_MAX))
+      return { ...view(found, policy.standing(), caller, await store.now()), enacted }
+    },
+  )
+
+  for (const says of ['approve', 'deny'] as const) {
+    app.post(
+      `/requests/:id/${says}`,
+      {
+        schema: {
+          summary:
+            says === 'approve'
+              ? 'Say yes to exactly what you were shown'
+              : 'Say no; one no ends it, and what it opened',
+          tags: ['requests'],
+          params: z.object({ id: requestId }),
+          body: z.strictObject({
+            digest: z.string().max(100).describe('of the request as you saw it'),
+            reason: reason.optional(),
+          }),
+          response: { 200: enactedView, 404: refusals[400], 409: refusals[400], ...refusals },
+        },
+      },
+      async request => {
+        const caller = callerOf(request)
+        const { digest, reason: comment } = request.body
+        const now = await store.now()
+        await visible(request.params.id, caller, now)
+        const vote = { id: request.params.id, says, digest, ...(comment !== undefined && { comment }) }
+        await castVote(act, { standing: policy.standing(), caller }, vote, now)
+        return await outcome(request.params.id, caller)
+      },
+    )
+  }
+
+  app.post(
+    '/requests/:id/withdraw',
+    {
+      schema: {
+        summary: 'Take your own request back, and the windows it opened',
+        tags: ['requests'],
+        params: z.object({ id: requestId }),
+        body: z.strictObject({ reason: reason.optional() }).default({}),
+        response: { 200: enactedView, 404: refusals[400], 409: refusals[400], ...refusals },
+      },
+    },
+    async request => {
+      const caller = callerOf(request)
+      const from = { standing: policy.standing(), caller }
+      await withdrawRequest(act, from, request.params.id, request.body.reason ?? '', await store.now())
+      return await outcome(request.params.id, caller)
+    },
+  )
+
+  async function outcome(request: string, caller: Caller): Promise<z.infer<typeof enactedView>> {
+    const enacted = await enact.settle(ENACT_MILLISECONDS_MAX)
+    const found = await findRequest(sql, request)
+    if (found === undefined) throw notFound('request', request)
+    return { ...view(found, policy.standing(), caller, await store.now()), enacted }
+  }
+
+  /** Another's request is as unknown as one that never was. */
+  async function visible(request: string, caller: Caller, now: number): Promise<RegisteredRequest> {
+    const found = await findRequest(sql, request)
+    if (found === undefined || !isVisible(found, policy.standing(), caller, now)) throw notFound('request', request)
+    return found
+  }
+
+  /** The request once it is decided, or when the time is over. Others may decide it elsewhere, so it is looked at again and again. */
+  async function decided(request: string, caller: Caller, wait: number, gone: AbortSignal): Promise<RegisteredRequest> {
+    const until = performance.now() + wait
+    let found = await visible(request, caller, await store.now())
+    if (waiting >= WAITING_MAX) return found
+    waiting++
+    try {
+      while (found.request.state === 'requested' && performance.now() < until && !gone.aborted) {
+        await sleep(LOOK_MILLISECONDS)
+        found = await visible(request, caller, await store.now())
+      }
+      return found
+    } finally {
+      waiting--
+    }
+  }
+}
+
+/** Whoever holds the local socket can make a token for anybody, but is nobody. */
+function person(caller: Caller): Caller {
+  if (caller.token !== undefined) return caller
+  throw new Problem(403, 'no-person', 'the local socket stands for no person', 'use a token')
+}
+
+function wishOf(body: z.infer<typeof wish>, now: number): Wish {
+  const starts = body.starts_at === undefined ? undefined : Date.parse(body.starts_at)
+  const from = starts ?? now
+  const timed = body.for !== undefined || body.expires_at !== undefined
+  const window = timed ? endOf(body, { from, after: from, longest: WINDOW_MILLISECONDS_MAX }) - from : undefined
+  return {
+    repository: body.repository,
+    actions: ACTIONS.filter(action => body.actions.includes(action)),
+    refs: [...new Set(body.refs.map(fullRef))],
+    ...(window !== undefined && { window }),
+    ...(starts !== undefined && { starts }),
+    ...(body.reason !== undefined && { reason: body.reason }),
+    ...(body.ticket !== undefined && { ticket: body.ticket }),
+    ...(body.break_glass && { breakGlass: true }),
+  }
+}
+
+const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)
+
+const isOwn = ({ request }: RegisteredRequest, { principal }: Caller) =>
+  request.asked.principal === principal || request.asked.requester === principal
+
+function isVisible(found: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
+  if (caller.roles.includes('auditor') || caller.roles.includes('admin') || isOwn(found, caller)) return true
+  return mayDecide(found, standing, caller, now)
+}
+
+function mayDecide({ request }: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
+  if (caller.token === undefined || !caller.roles.some(role => role === 'approver' || role === 'admin')) return false
+  const settled = next(withInvolved(standing, request), { kind: 'tick', at: now }).request
+  return whyNoVote(ballotOf(settled), voterOf(standing, caller, now)) === undefined
+}
+
+function explained(prospect: Prospect) {
+  if (prospect.kind === 'refused') {
+    const { code, reason, rule } = prospect
+    return { possible: false, rules: rule === undefined ? [] : [rule], code, reason }
+  }
+  const { conditions, asked, way } = prospect
+  const rules = [...conditions.rules]
+  return { possible: true, policy: conditions.policy, rules, for: writeDuration(asked.window), way }
+}
+
+function view(found: RegisteredRequest, standing: Standing, caller: Caller, now: number): z.infer<typeof requestView> {
+  const { request } = next(found.request, { kind: 'tick', at: now })
+  const { asked, conditions, review } = request
+  const [target] = asked.targets
+  const { waitingFor } = tally(ballotOf(request), request.votes)
+  return {
+    id: request.id,
+    state: request.state,
+    principal: asked.principal,
+    requester: asked.requester,
+    repository: target?.repository ?? '',
+    actions: [...(target?.actions ?? [])],
+    refs: [...(target?.refs ?? [])],
+    for: writeDuration(asked.window),
+    ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
+    reason: asked.reason,
+    ...(asked.ticket !== undefined && { ticket: asked.ticket }),
+    ...(asked.breakGlass && { break_glass: true }),
+    digest: request.digest,
+    policy: conditions.policy,
+    rules: [...conditions.rules],
+    approvers: conditions.immediate ?? describePlan(conditions.plan),
+    ...(request.state === 'requested' && { waiting_for: describePlan({ steps: [{ slots: waitingFor }] }) }),
+    votes: [...request.votes, ...(review?.votes ?? [])].map(({ voter, says, at, comment }) => {
+      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }) }
+    }),
+    made_at: iso(request.made),
+    lapses_at: iso(request.lapses),
+    may_decide: mayDecide(found, standing, caller, now),
+    ...(review && { review: { state: review.state, due_at: iso(review.due) } }),
+    grants: found.grants.map(({ id, starts, expires }, index) => {
+      return { id, state: request.windows[index]?.state ?? 'expired', starts_at: iso(starts), expires_at: iso(expires) }
+    }),
+  }
+}

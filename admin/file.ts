@@ -1,0 +1,213 @@
+import { newId } from '../audit/id.ts'
+import { type Asked, type AskingCode, asking, describeWay } from '../config/policy/asking.ts'
+import type { Facts } from '../config/policy/govern.ts'
+import { writeDuration } from '../config/units.ts'
+import type { Action } from '../grant/grant.ts'
+import type { Caller } from './api/access.ts'
+import { Problem } from './api/problem.ts'
+import { carry } from './decide.ts'
+import { type Standing, WITHOUT_POLICY } from './policy.ts'
+import type { Act, Change } from './register/act.ts'
+import {
+  automaticSince,
+  countPending,
+  holdPerson,
+  lockRequest,
+  pendingLike,
+  type RegisteredRequest,
+} from './register/requests.ts'
+import { type AskedFor, type Conditions, makeRequest, next, type Request, sameRequest } from './request.ts'
+import { askerOf, personBehind } from './voter.ts'
+
+/** Filing a request: the policy's terms, the same request only once, all in one transaction. */
+
+const PENDING_MAX = 50
+const QUOTA_MILLISECONDS = 92 * 86_400_000
+
+/** What a caller asks for; lengths and moments in milliseconds. */
+export interface Wish {
+  readonly repository: string
+  readonly actions: readonly Action[]
+  /** Full names or patterns. */
+  readonly refs: readonly string[]
+  readonly window?: number
+  readonly starts?: number
+  readonly reason?: string
+  readonly ticket?: string
+  readonly breakGlass?: boolean
+}
+
+/** What would come of a wish. */
+export type Prospect =
+  | {
+      readonly kind: 'possible'
+      readonly asked: AskedFor
+      readonly conditions: Conditions
+      /** `to be approved by one of leads within 2h` */
+      readonly way: string
+      readonly clipped?: string
+    }
+  | {
+      readonly kind: 'refused'
+      readonly code: AskingCode | 'unenforced'
+      readonly reason: string
+      readonly rule?: string
+    }
+
+/**
+ * Files a request, or finds the one that is pending for the same thing.
+ * @throws Problem when the policy refuses it
+ */
+export async function fileRequest(
+  act: Act,
+  from: { readonly standing: Standing; readonly caller: Caller; readonly address: string | undefined },
+  wish: Wish,
+  now: number,
+): Promise<{
+  readonly found: RegisteredRequest
+  readonly filed: 'new' | 'same' | 'changed'
+  readonly clipped?: string
+}> {
+  const { standing, caller, address } = from
+  const person = personBehind(standing, caller.principal)
+  return await act(async change => {
+    await holdPerson(change, person)
+    const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
+    const prospect = prospectOf(standing, caller, address, wish, facts, now)
+    if (prospect.kind === 'refused') throw refused(prospect)
+    const { asked, conditions } = prospect
+    const clipped = prospect.clipped === undefined ? {} : { clipped: prospect.clipped }
+
+    const pending = await settledPending(change, asked, person, now)
+    const same = pending === undefined ? 'another' : sameRequest(pending.request, asked)
+    if (pending !== undefined && same === 'same') return { found: pending, filed: 'same', ...clipped }
+    if (pending === undefined && (await countPending(change, person)) >= PENDING_MAX) {
+      const message = `${PENDING_MAX} requests of yours are pending already`
+      throw new Problem(409, 'too-many-requests-pending', message, 'withdraw some: git access withdraw ID')
+    }
+    const request =
+      pending === undefined
+        ? makeRequest(newId('r'), asked, conditions, [person], now)
+        : changed(pending.request, asked, conditions, person, now)
+    await carry(change, {
+      before: pending,
+      after: request,
+      by: caller.principal,
+      person,
+      step: 'file',
+      reason: asked.reason,
+      now,
+    })
+    const found = await lockRequest(change, request.id)
+    if (found === undefined) throw new Error(`${request.id} is not there although it was written`)
+    return { found, filed: pending === undefined ? 'new' : 'changed', ...clipped }
+  })
+}
+
+/** What the standing says to a wish; nothing is written. */
+export function prospectOf(
+  standing: Standing,
+  caller: Caller,
+  address: string | undefined,
+  wish: Wish,
+  facts: Facts,
+  now: number,
+): Prospect {
+  if (standing.kind === 'broken') {
+    throw new Problem(
+      503,
+      'policy-broken',
+      'the policy of this gate does not load, so nothing can be asked for',
+      'tell its operator',
+    )
+  }
+  const common = {
+    principal: caller.principal,
+    requester: caller.principal,
+    targets: [{ repository: wish.repository, actions: wish.actions, refs: wish.refs }],
+    ...(wish.starts !== undefined && { starts: wish.starts }),
+    reason: wish.reason ?? '',
+    ...(wish.ticket !== undefined && { ticket: wish.ticket }),
+    ...(wish.breakGlass && { breakGlass: true }),
+  }
+  if (standing.kind === 'none') return withoutPolicy(common, wish)
+
+  const asked: Asked = { ...wish, asker: askerOf(caller, address), targets: common.targets }
+  const said = asking(standing.policy, asked, facts, now)
+  if (said.kind === 'refused') return said
+  const { terms } = said
+  const rules = terms.rules.map(name => standing.policy.byName.get(name))
+  // The gate does not look at these when it is used, and a window without its bound is another window.
+  if (terms.bytes !== undefined || rules.some(rule => rule?.paths !== undefined)) {
+    const reason = `rule "${terms.rules[0]}" limits paths or bytes, which this gate does not enforce yet; nothing is opened by it`
+    return {
+      kind: 'refused',
+      code: 'unenforced',
+      reason,
+      ...(terms.rules[0] !== undefined && { rule: terms.rules[0] }),
+    }
+  }
+  return {
+    kind: 'possible',
+    asked: {
+      ...common,
+      window: said.window,
+      ...(terms.idle !== undefined && { idle: terms.idle }),
+      ...(terms.uses !== undefined && { uses: terms.uses }),
+    },
+    conditions: {
+      policy: said.policy,
+      rules: terms.rules,
+      plan: terms.plan,
+      ...(terms.immediate && { immediate: terms.immediate }),
+      ...(terms.review && { review: terms.review }),
+      timeout: terms.timeout,
+      ...(terms.escalation && { escalation: terms.escalation }),
+    },
+    way: describeWay(terms),
+    ...(said.clipped !== undefined && { clipped: said.clipped }),
+  }
+}
+
+function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
+  const { version, plan, usual, longest, timeout } = WITHOUT_POLICY
+  const window = wish.window ?? usual
+  if (wish.breakGlass) return { kind: 'refused', code: 'no-rule', reason: 'no policy says that glass may be broken' }
+  if (window > longest) {
+    return {
+      kind: 'refused',
+      code: 'window',
+      reason: `without a policy a window lasts at most ${writeDuration(longest)}`,
+    }
+  }
+  const conditions = { policy: version, rules: [], plan, timeout }
+  const way = `to be approved by an administrator within ${writeDuration(timeout)}`
+  return { kind: 'possible', asked: { ...common, window }, conditions, way }
+}
+
+/** The pending request for the same thing, unless its time is up; then it lapses here and now. */
+async function settledPending(
+  change: Change,
+  asked: AskedFor,
+  person: string,
+  now: number,
+): Promise<RegisteredRequest | undefined> {
+  const pending = await pendingLike(change, asked)
+  if (pending === undefined) return undefined
+  const { request } = next(pending.request, { kind: 'tick', at: now })
+  if (request.state === 'requested') return pending
+  await carry(change, { before: pending, after: request, by: 'drawbridge', person, step: 'tick', reason: '', now })
+  return undefined
+}
+
+function changed(request: Request, asked: AskedFor, conditions: Conditions, person: string, now: number): Request {
+  const outcome = next(request, { kind: 'change', at: now, person, asked, conditions })
+  if (outcome.refused !== undefined) throw new Problem(409, 'request-over', outcome.refused)
+  return outcome.request
+}
+
+const ASKED_BADLY: readonly string[] = ['bad-request', 'reason', 'ticket', 'window', 'start'] satisfies AskingCode[]
+
+function refused({ code, reason }: Extract<Prospect, { kind: 'refused' }>): Problem {
+  return new Problem(ASKED_BADLY.includes(code) ? 400 : 403, `policy-${code}`, reason)
+}

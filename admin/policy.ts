@@ -1,0 +1,65 @@
+import type { Plan } from '../config/policy/approvers.ts'
+import { readPolicy } from '../config/policy/load.ts'
+import { PolicyError } from '../config/policy/problems.ts'
+import type { Policy } from '../config/policy.ts'
+import type { Act } from './register/act.ts'
+
+const REASON_CHARACTERS_MAX = 1_000
+
+/** By what requests are decided. */
+export type Standing =
+  /** The settings name no policy: `WITHOUT_POLICY` holds. */
+  | { readonly kind: 'none' }
+  | { readonly kind: 'policy'; readonly policy: Policy }
+  /** The policy that the settings name has never loaded: nothing can be asked for. */
+  | { readonly kind: 'broken'; readonly why: string }
+
+/** Holders of the gate's own role `admin`, as approvers are named; no group of a policy or an identity provider has a colon. */
+export const roleGroup = (role: string): string => `role:${role}`
+
+/** Without a policy: an administrator who did not ask approves; a window is an hour, eight at most, and a request waits eight. */
+export const WITHOUT_POLICY = {
+  version: 'none',
+  plan: { steps: [{ slots: [[{ kind: 'group', name: roleGroup('admin') }]] }] } satisfies Plan,
+  usual: 3_600_000,
+  longest: 8 * 3_600_000,
+  timeout: 8 * 3_600_000,
+} as const
+
+/** The policy in force. */
+export interface PolicyInForce {
+  standing(): Standing
+  /**
+   * Takes over what the file or folder says now. A version that does not load changes nothing, unless there was none before; it
+   * is recorded either way.
+   */
+  load(path: string | undefined): Promise<void>
+}
+
+export function createPolicyInForce(act: Act, log: { warn(facts: object, sentence: string): void }): PolicyInForce {
+  let standing: Standing = { kind: 'none' }
+  return {
+    standing: () => standing,
+    load: async path => {
+      if (path === undefined) {
+        standing = { kind: 'none' }
+        return
+      }
+      const before = standing.kind === 'policy' ? standing.policy.version : undefined
+      try {
+        const policy = readPolicy(path)
+        if (policy.version === before) return
+        // Recorded before it decides anything.
+        await act(async change => change.record({ kind: 'policy.loaded', by: 'drawbridge', version: policy.version }))
+        standing = { kind: 'policy', policy }
+      } catch (error) {
+        if (!(error instanceof PolicyError)) throw error
+        const why = error.message.slice(0, REASON_CHARACTERS_MAX)
+        log.warn({ problems: error.problems }, 'the policy does not load; what was in force stays')
+        if (standing.kind !== 'policy') standing = { kind: 'broken', why }
+        const version = before ?? 'none'
+        await act(async change => change.record({ kind: 'policy.refused', by: 'drawbridge', version, reason: why }))
+      }
+    },
+  }
+}

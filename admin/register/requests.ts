@@ -1,0 +1,161 @@
+import type { Sql, TransactionSql } from 'postgres'
+import type { ControlRecord } from '../../audit/record.ts'
+import { type AskedFor, dedupeKey, next, type Request, type RequestState } from '../request.ts'
+import type { Window } from '../window.ts'
+import type { Act, Change } from './act.ts'
+import { grantsOfRequests, type RegisteredGrant } from './grants.ts'
+
+/** A request as Postgres has it, with the grants that answer it: `request.windows[i]` is what `grants[i]` makes of a window. */
+export interface RegisteredRequest {
+  readonly request: Request
+  readonly grants: readonly RegisteredGrant[]
+}
+
+export interface RequestFilters {
+  /** Only what this principal asked for, or would get. */
+  readonly principal?: string
+  readonly state?: RequestState
+  /** Only requests older than this one; ids sort by age. */
+  readonly before?: string
+  readonly limit: number
+}
+
+/** Serialises everything that depends on what a person asked for before: quotas, and two of the same at one moment. */
+export async function holdPerson(change: Change, person: string): Promise<void> {
+  await change.sql`select pg_advisory_xact_lock(hashtextextended(${`request ${person}`}, 0))`
+}
+
+/** Writes a new request down, or what became of one. */
+export async function saveRequest(change: Change, request: Request, person: string): Promise<void> {
+  const { id, state, asked, made, lapses } = request
+  const [target] = asked.targets
+  const { windows: _, ...content } = request
+  await change.sql`
+    insert into control.request
+      (id, state, principal, requester, person, repository, dedupe, made, lapses, content)
+    values (
+      ${id}, ${state}, ${asked.principal}, ${asked.requester}, ${person}, ${target?.repository ?? ''}, ${dedupeKey(asked)},
+      ${new Date(made)}, ${new Date(lapses)}, ${JSON.stringify(content)}::text::jsonb)
+    on conflict (id) do update
+    set state = excluded.state, made = excluded.made, lapses = excluded.lapses, content = excluded.content`
+}
+
+/** The request with its row locked: whoever else wants to decide waits for this commit. */
+export async function lockRequest(change: Change, id: string): Promise<RegisteredRequest | undefined> {
+  const [row] = await change.sql<RequestRow[]>`select id, content from control.request where id = ${id} for update`
+  return row && (await withGrants(change.sql, [row]))[0]
+}
+
+/** The pending request for the same thing, its row locked. */
+export async function pendingLike(change: Change, asked: AskedFor): Promise<RegisteredRequest | undefined> {
+  const [row] = await change.sql<RequestRow[]>`
+    select id, content from control.request where dedupe = ${dedupeKey(asked)} and state = 'requested' for update`
+  return row && (await withGrants(change.sql, [row]))[0]
+}
+
+export async function findRequest(sql: Sql, id: string): Promise<RegisteredRequest | undefined> {
+  const [row] = await sql<RequestRow[]>`select id, content from control.request where id = ${id}`
+  return row && (await withGrants(sql, [row]))[0]
+}
+
+/** The newest first. */
+export async function listRequests(sql: Sql, filters: RequestFilters): Promise<RegisteredRequest[]> {
+  const { principal, state, before, limit } = filters
+  const rows = await sql<RequestRow[]>`
+    select id, content from control.request
+    where true
+    ${principal === undefined ? sql`` : sql`and (principal = ${principal} or requester = ${principal})`}
+    ${state === undefined ? sql`` : sql`and state = ${state}`}
+    ${before === undefined ? sql`` : sql`and id < ${before}`}
+    order by id desc limit ${limit}`
+  return await withGrants(sql, rows)
+}
+
+/** How many requests of a person are pending. */
+export async function countPending(change: Change, person: string): Promise<number> {
+  const [row] = await change.sql<{ count: number }[]>`
+    select count(*)::int as count from control.request where person = ${person} and state = 'requested'`
+  return row?.count ?? 0
+}
+
+/** Which rules opened something for this person without anybody's approval since then, and when. */
+export async function automaticSince(
+  change: Change,
+  person: string,
+  since: number,
+): Promise<{ readonly rule: string; readonly at: number }[]> {
+  const rows = await change.sql<{ rules: string[]; made: Date }[]>`
+    select array(select jsonb_array_elements_text(content #> '{conditions,rules}')) as rules, made from control.request
+    where person = ${person} and made > ${new Date(since)} and content #>> '{conditions,immediate}' = 'automatic'`
+  return rows.flatMap(({ rules, made }) => rules.map(rule => ({ rule, at: made.getTime() })))
+}
+
+/** Ends requests that nobody answered in time, each once whoever else sweeps. */
+export async function lapseRequests(sql: Sql, act: Act, now: number, limit: number): Promise<number> {
+  const due = await sql<{ id: string; person: string }[]>`
+    select id, person from control.request
+    where state = 'requested' and lapses <= ${new Date(now)} order by lapses limit ${limit}`
+  for (const { id, person } of due) {
+    await act(async change => {
+      const found = await lockRequest(change, id)
+      if (found?.request.state !== 'requested') return
+      const { request } = next(found.request, { kind: 'tick', at: now })
+      if (request.state !== 'lapsed') return
+      await saveRequest(change, request, person)
+      change.record(recordOf('request.lapsed', request, 'drawbridge', 'nobody decided in time'))
+    })
+  }
+  return due.length
+}
+
+type RequestRecord = Extract<
+  ControlRecord,
+  { readonly request: string; readonly actions: readonly string[]; readonly by: string }
+>
+export type RequestRecordKind = Exclude<RequestRecord['kind'], 'grant.issued'>
+
+/** What the ledger says of a step in the life of a request. */
+export function recordOf(kind: RequestRecordKind, request: Request, by: string, reason: string): ControlRecord {
+  const { targets, principal } = request.asked
+  const rule = request.conditions.rules.join(', ')
+  return {
+    kind,
+    by,
+    request: request.id,
+    principal,
+    repository: [...new Set(targets.map(({ repository }) => repository))].join(' '),
+    actions: [...new Set(targets.flatMap(({ actions }) => actions))],
+    refs: [...new Set(targets.flatMap(({ refs }) => refs))],
+    reason,
+    ...(rule !== '' && { rule }),
+  }
+}
+
+interface RequestRow {
+  readonly id: string
+  readonly content: Omit<Request, 'windows'>
+}
+
+async function withGrants(sql: Sql | TransactionSql, rows: readonly RequestRow[]): Promise<RegisteredRequest[]> {
+  const grants = await grantsOfRequests(
+    sql,
+    rows.map(({ id }) => id),
+  )
+  return rows.map(({ id, content }) => {
+    const own = grants.filter(({ request }) => request === id)
+    return { request: { ...content, windows: own.map(windowOf) }, grants: own }
+  })
+}
+
+/** Scheduled until time says otherwise: the pure part settles it before anything else. */
+function windowOf({ repository, starts, expires, idle, lastUsed, usesLeft, ended }: RegisteredGrant): Window {
+  return {
+    repository,
+    state: ended?.how ?? 'scheduled',
+    starts,
+    expires,
+    ...(idle !== undefined && { idle }),
+    lastUsed: lastUsed ?? starts,
+    ...(usesLeft !== undefined && { left: usesLeft }),
+  }
+}

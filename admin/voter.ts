@@ -1,0 +1,58 @@
+import type { Asker } from '../config/policy/govern.ts'
+import { foldIdentity, personOf, standsInFor } from '../config/policy.ts'
+import type { Caller } from './api/access.ts'
+import type { Authority, Voter } from './approval.ts'
+import { roleGroup, type Standing } from './policy.ts'
+import type { Request } from './request.ts'
+
+/** Whom the policy sees behind a caller of the API. */
+
+/** The one person behind a principal, as the policy in force has it. */
+export function personBehind(standing: Standing, principal: string): string {
+  return standing.kind === 'policy' ? personOf(standing.policy, principal) : foldIdentity(principal)
+}
+
+/** The caller as somebody who asks. No second factor is known of a token, so rules that want one refuse it. */
+export function askerOf(caller: Caller, address: string | undefined): Asker {
+  return {
+    principal: caller.principal,
+    kind: kindOf(caller.principal),
+    groups: caller.roles.map(roleGroup),
+    ...(address !== undefined && { address }),
+  }
+}
+
+/** The caller as somebody who votes at this moment. */
+export function voterOf(standing: Standing, caller: Caller, now: number): Voter {
+  const person = personBehind(standing, caller.principal)
+  const kind = kindOf(caller.principal)
+  const delegators = standing.kind === 'policy' ? standsInFor(standing.policy, person, now) : []
+  return {
+    principal: caller.principal,
+    kind,
+    person,
+    // A machine is not its owner, and is in none of the owner's groups.
+    groups: [...(kind === 'person' ? groupsOf(standing, person) : []), ...caller.roles.map(roleGroup)],
+    onCall: [],
+    standsInFor: delegators.map((lender): Authority => {
+      return { person: lender, groups: groupsOf(standing, lender), onCall: [] }
+    }),
+  }
+}
+
+/**
+ * The request with everybody who is involved by today's policy as well: an account that was found to be the requester's own
+ * after the request was made approves nothing.
+ */
+export function withInvolved(standing: Standing, request: Request): Request {
+  const { principal, requester } = request.asked
+  const persons = [principal, requester].map(name => personBehind(standing, name))
+  return { ...request, involved: [...new Set([...request.involved, ...persons])] }
+}
+
+const groupsOf = (standing: Standing, person: string): string[] =>
+  standing.kind === 'policy' ? [...(standing.policy.people.groups.get(person) ?? [])] : []
+
+/** Names of machines say that they are: `ci:…` and `service:…`. */
+const kindOf = (principal: string): Asker['kind'] =>
+  /^ci:/i.test(principal) ? 'ci' : /^service:/i.test(principal) ? 'service' : 'person'

@@ -1,0 +1,220 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import type { Caller } from '../../admin/api/access.ts'
+import { castVote, withdrawRequest } from '../../admin/decide.ts'
+import { fileRequest, type Wish } from '../../admin/file.ts'
+import { createPolicyInForce, type Standing } from '../../admin/policy.ts'
+import { findRequest, lapseRequests } from '../../admin/register/requests.ts'
+import { loadPolicy } from '../../config/policy/load.ts'
+import { type Engines, HOUR, startEngines } from './control.ts'
+
+const POLICY = `
+version: 1
+people: { dana: [dana, dana-bot], mona: [mona], raj: [raj], kim: [kim] }
+groups: { leads: [mona, raj, dana] }
+requests:
+  - { name: two, trigger: push, repositories: acme/two, approvers: { n: 2, of: [leads] } }
+  - { name: touched, trigger: push, repositories: acme/docs, paths: { only: [docs/**] }, approvers: leads }
+  - { name: itself, trigger: fetch, repositories: acme/**, automatic: { quota: 2 per day } }
+  - { name: one, trigger: push, repositories: acme/**, approvers: leads, timeout: 2h, window: 4h }
+`
+const standing: Standing = { kind: 'policy', policy: loadPolicy([{ file: 'policy.yaml', text: POLICY }]) }
+const caller = (principal: string, roles: Caller['roles'] = ['developer', 'approver']): Caller => ({
+  principal,
+  roles,
+  token: { id: `t-${principal}`, expires: 0 },
+})
+const push: Wish = { repository: 'acme/api', actions: ['create', 'update'], refs: [], window: HOUR, reason: 'PAY-1' }
+
+let engines: Engines
+beforeAll(async () => {
+  engines = await startEngines()
+})
+afterAll(async () => await engines?.stop())
+beforeEach(async () => await engines.reset())
+
+async function ask(over: Partial<Wish> = {}, by = 'dana', under = standing) {
+  const now = await engines.store.now()
+  return await fileRequest(
+    engines.act,
+    { standing: under, caller: caller(by), address: '127.0.0.1' },
+    { ...push, ...over },
+    now,
+  )
+}
+
+async function vote(id: string, by: Caller | string, says: 'approve' | 'deny' = 'approve', digest?: string) {
+  const found = await findRequest(engines.sql, id)
+  const who = typeof by === 'string' ? caller(by) : by
+  const ballot = { id, says, digest: digest ?? found?.request.digest ?? '' }
+  await castVote(engines.act, { standing, caller: who }, ballot, await engines.store.now())
+}
+
+const withdraw = async (id: string, by = 'dana') =>
+  await withdrawRequest(engines.act, { standing, caller: caller(by) }, id, '', await engines.store.now())
+
+/** What stands of a request, by the table of grants and by nothing else. */
+async function standingGrants(id: string): Promise<number> {
+  const rows = await engines.sql`select id from control.grant where request = ${id} and ended is null`
+  return rows.length
+}
+
+describe('a request', () => {
+  test('opens its window in the commit of the last approval it takes, and Redis hears of it', async () => {
+    const enact = engines.enact()
+    const { found } = await ask({ repository: 'acme/two' })
+    const { id } = found.request
+    await vote(id, 'mona')
+    expect(await standingGrants(id)).toBe(0)
+    await vote(id, 'raj')
+    await enact.settle(5_000)
+    expect(await engines.store.live('dana')).toMatchObject([{ repository: 'acme/two', request: id, reason: 'PAY-1' }])
+    const kinds = (await engines.records()).map(({ kind }) => kind)
+    expect(kinds).toEqual(['request.made', 'request.vote', 'request.vote', 'request.approved', 'grant.issued'])
+  })
+
+  test('is one request however often it is asked, and starts over with its votes when its length changes', async () => {
+    const first = await ask({ repository: 'acme/two' })
+    const { id, digest } = first.found.request
+    await vote(id, 'mona')
+    const again = await ask({ repository: 'acme/two' })
+    expect([again.filed, again.found.request.id, again.found.request.votes.length]).toEqual(['same', id, 1])
+    const longer = await ask({ repository: 'acme/two', window: HOUR / 2 })
+    expect([longer.filed, longer.found.request.id, longer.found.request.votes.length]).toEqual(['changed', id, 0])
+    await expect(vote(id, 'raj', 'approve', digest)).rejects.toThrow(/look at it again/)
+    expect(await standingGrants(id)).toBe(0)
+  })
+
+  test('two of the same at one moment are one', async () => {
+    const filed = await Promise.all(Array.from({ length: 6 }, () => ask()))
+    expect(new Set(filed.map(({ found }) => found.request.id)).size).toBe(1)
+    expect(filed.filter(one => one.filed === 'new')).toHaveLength(1)
+  })
+
+  test('is not approved by who asked, by their other account, by an outsider, a machine or the local socket', async () => {
+    const { found } = await ask()
+    const { id } = found.request
+    await expect(vote(id, 'dana')).rejects.toThrow(/nobody approves/)
+    await expect(vote(id, 'DANA-bot')).rejects.toThrow(/nobody approves/)
+    await expect(vote(id, caller('dana', ['admin']))).rejects.toThrow(/nobody approves/)
+    await expect(vote(id, 'kim')).rejects.toThrow(/not among those/)
+    await expect(vote(id, 'service:mona')).rejects.toThrow(/machine/)
+    await expect(vote(id, { principal: 'local', roles: ['admin'] })).rejects.toThrow(/local socket/)
+    expect(await standingGrants(id)).toBe(0)
+  })
+
+  test('ends by a denial, also after the approval', async () => {
+    const { found } = await ask()
+    const { id } = found.request
+    await vote(id, 'mona')
+    expect(await standingGrants(id)).toBe(1)
+    await vote(id, 'raj', 'deny')
+    expect(await standingGrants(id)).toBe(0)
+    expect((await engines.records()).map(({ kind }) => kind).slice(-2)).toEqual(['request.denied', 'grant.ended'])
+  })
+
+  test('lapses in the sweep, once, and then takes no vote', async () => {
+    const { found } = await ask()
+    const { id, lapses } = found.request
+    expect(await lapseRequests(engines.sql, engines.act, lapses - 1, 10)).toBe(0)
+    await Promise.all([1, 2].map(() => lapseRequests(engines.sql, engines.act, lapses, 10)))
+    await expect(vote(id, 'mona')).rejects.toThrow(/lapsed already/)
+    expect(await engines.records('request.lapsed')).toHaveLength(1)
+  })
+
+  test('of somebody locked is not approved', async () => {
+    const { found } = await ask()
+    await engines.sql`insert into control.lock (principal, locked, version, reason, changed_by) values ('dana', true, 1, 'left', 'root')`
+    await expect(vote(found.request.id, 'mona')).rejects.toThrow(/dana is locked/)
+  })
+
+  test('opens by itself where the rule says so, as often as its quota allows, even when asked all at once', async () => {
+    const fetches = Array.from({ length: 5 }, (_, i) => ask({ repository: `acme/r${i}`, actions: ['fetch'] }))
+    const answers = await Promise.allSettled(fetches)
+    expect(answers.filter(({ status }) => status === 'fulfilled')).toHaveLength(2)
+    expect(await engines.records('request.approved')).toHaveLength(2)
+  })
+
+  test('by a rule whose bounds the gate would not keep is refused', async () => {
+    await expect(ask({ repository: 'acme/docs' })).rejects.toThrow(/does not enforce yet/)
+  })
+
+  test('longer than the rule gives, or of what no rule speaks of, is refused and leaves nothing', async () => {
+    await expect(ask({ window: 5 * HOUR })).rejects.toThrow(/at most 4h/)
+    await expect(ask({ repository: 'other/api' })).rejects.toMatchObject({ status: 403 })
+    expect(await engines.records()).toEqual([])
+  })
+
+  test('without a policy is approved by an administrator who did not ask', async () => {
+    const none: Standing = { kind: 'none' }
+    const { found } = await ask({}, 'dana', none)
+    const { id } = found.request
+    await expect(vote(id, 'mona')).rejects.toThrow(/not among those/)
+    await expect(vote(id, caller('dana', ['admin']))).rejects.toThrow(/nobody approves/)
+    await vote(id, caller('root', ['admin']))
+    expect(await standingGrants(id)).toBe(1)
+  })
+})
+
+describe('the policy in force', () => {
+  test('stays when a new version does not load, and is recorded; a first one that does not load opens nothing', async () => {
+    const { writeFileSync } = await import('node:fs')
+    const { join } = await import('node:path')
+    const { temporaryFolder } = await import('../support/program.ts')
+    const file = join(temporaryFolder('policy'), 'policy.yaml')
+    const quiet = { warn: () => {} }
+    writeFileSync(file, 'version: 2\n')
+    const broken = createPolicyInForce(engines.act, quiet)
+    await broken.load(file)
+    expect(broken.standing().kind).toBe('broken')
+    await expect(ask({}, 'dana', broken.standing())).rejects.toMatchObject({ status: 503 })
+
+    writeFileSync(file, POLICY)
+    await broken.load(file)
+    const good = broken.standing()
+    expect(good.kind).toBe('policy')
+    writeFileSync(file, `${POLICY}\nnonsense: true\n`)
+    await broken.load(file)
+    expect(broken.standing()).toBe(good)
+    expect((await engines.records()).map(({ kind }) => kind)).toEqual([
+      'policy.refused',
+      'policy.loaded',
+      'policy.refused',
+    ])
+  })
+})
+
+describe('of two decisions at one moment', () => {
+  const ROUNDS = 100
+
+  test('a withdrawal leaves nothing standing, whichever comes first: 100 times', async () => {
+    let approvedFirst = 0
+    for (let round = 0; round < ROUNDS; round++) {
+      const { found } = await ask({ repository: `acme/w${round}` })
+      const { id } = found.request
+      const both = round % 2 ? [vote(id, 'mona'), withdraw(id)] : [withdraw(id), vote(id, 'mona')]
+      await Promise.allSettled(both)
+      expect(await standingGrants(id), `round ${round}`).toBe(0)
+      const { request, grants } = (await findRequest(engines.sql, id))!
+      if (request.state === 'approved') approvedFirst++
+      expect(grants.length).toBe(request.state === 'approved' ? 1 : 0)
+    }
+    // Otherwise one order was never tried.
+    expect(approvedFirst).toBeGreaterThan(0)
+    expect(approvedFirst).toBeLessThan(ROUNDS)
+  })
+
+  test('a denial wins over an approval, and two approvals open one window: 100 times', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const { found } = await ask({ repository: `acme/d${round}` })
+      const { id } = found.request
+      if (round % 2) {
+        await Promise.allSettled([vote(id, 'mona'), vote(id, 'raj', 'deny')])
+        expect(await standingGrants(id), `round ${round}`).toBe(0)
+      } else {
+        // A double click, and a colleague at the same moment.
+        await Promise.allSettled([vote(id, 'mona'), vote(id, 'mona'), vote(id, 'raj')])
+        expect(await standingGrants(id), `round ${round}`).toBe(1)
+      }
+    }
+  })
+})
