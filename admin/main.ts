@@ -120,6 +120,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       requireSame(settings, next, FIXED_HERE)
       const { tls } = next.listen.admin
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
+      await policy.load(next.policy)
       // The old ones too: what they opened may not have been changed yet.
       clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
       const version = settingsVersion(next.file)
