@@ -3,15 +3,22 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { commitFile, git, gitOk, makeRepository, refsOf } from '../support/git.ts'
 import { temporaryFolder } from '../support/program.ts'
-import { type Stand, startStand } from '../support/stand.ts'
+import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
+import { makeTls } from '../support/tls.ts'
 
 let stand: Stand
+let encrypted: StartedProxy
+let certificate: string
 beforeAll(async () => {
   stand = await startStand()
+  const tls = await makeTls()
+  certificate = tls.certificate
+  const { listen } = stand.proxies[0]!.settings
+  encrypted = await stand.startProxy({ listen: { ...listen, http: { host: '127.0.0.1', port: 0, tls } } })
 })
 afterAll(() => stand?.close())
 
-const transports = ['http', 'ssh'] as const
+const transports = ['http', 'https', 'ssh'] as const
 const upstreams = ['web', 'ssh1', 'local'] as const
 
 for (const transport of transports) {
@@ -27,9 +34,12 @@ for (const transport of transports) {
       beforeAll(async () => {
         bare = await makeRepository(join(stand.folder, 'acme', `${name}.git`), { branches: ['topic'], tags: ['v1'] })
         await stand.grant({ repository })
-        const remote = await stand.remote(transport, repository)
+        const remote =
+          transport === 'https'
+            ? await stand.remote('http', repository, encrypted)
+            : await stand.remote(transport, repository)
         url = remote.url
-        env = remote.env
+        env = { ...remote.env, ...(transport === 'https' && { GIT_SSL_CAINFO: certificate }) }
         work = join(temporaryFolder('work'), 'clone')
       })
 

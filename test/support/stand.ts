@@ -174,7 +174,7 @@ export async function startStand(
       return records
     },
     remote: async (transport, repository, proxy: Pick<StartedProxy, 'urls'> = proxies[0]!) => {
-      if (transport === 'http') {
+      if (transport !== 'ssh') {
         const url = new URL(`${proxy.urls.http}/${repository}.git`)
         url.username = 'alice'
         url.password = await token('alice')
