@@ -1,6 +1,9 @@
 import type { ServerResponse } from 'node:http'
 import { Writable } from 'node:stream'
 
+/** What may wait for a client that is slower than its host. */
+const WINDOW_BYTES = 128 << 10
+
 /** Every answer is for one person at one moment. */
 const NEVER_CACHED = {
   'cache-control': 'no-cache, max-age=0, must-revalidate',
@@ -28,10 +31,9 @@ export class Answer extends Writable {
   #waiting: ((error?: Error | null) => void) | undefined
 
   constructor(response: ServerResponse, options: AnswerOptions) {
-    super({ decodeStrings: true })
+    super({ decodeStrings: true, highWaterMark: WINDOW_BYTES })
     this.#response = response
     this.#options = options
-    response.on('drain', () => this.#drained())
     response.on('close', () => {
       if (!response.writableFinished) this.destroy()
     })
@@ -41,19 +43,13 @@ export class Answer extends Writable {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     this.#head()
-    if (this.#response.write(chunk)) done()
-    else this.#await(done)
+    this.#send(chunk, done)
   }
 
+  // What came in while a write was under way goes out as one chunk: hosts hand out packs in pieces of a few KiB.
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
     this.#head()
-    this.#response.cork()
-    let more = true
-    for (const { chunk } of chunks) more = this.#response.write(chunk)
-    // Before uncorking, which may say `drain` at once.
-    if (!more) this.#await(done)
-    this.#response.uncork()
-    if (more) done()
+    this.#send(Buffer.concat(chunks.map(({ chunk }) => chunk)), done)
   }
 
   override _final(done: (error?: Error | null) => void): void {
@@ -77,6 +73,12 @@ export class Answer extends Writable {
     if (this.#response.headersSent) return
     this.#response.writeHead(200, { 'content-type': contentType, ...NEVER_CACHED })
     if (preamble) this.#response.write(preamble)
+  }
+
+  // The callback, not `drain`: node loses that one when a corked answer is flushed at once, and the answer would stand still.
+  #send(bytes: Buffer, done: (error?: Error | null) => void): void {
+    this.#await(done)
+    this.#response.write(bytes, () => this.#drained())
   }
 
   #await(done: (error?: Error | null) => void): void {
