@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,22 +10,17 @@ import { fingerprint, publicKeyLine } from '../../ca/key.ts'
 import { signCertificate } from '../../ca/sign.ts'
 import { signatureAlgorithm, verifySignature } from '../../ca/signature.ts'
 import { addIdentity, agentSigner, listIdentities, removeIdentity } from '../../ca/signer/agent.ts'
-import { temporaryFolder } from '../support/program.ts'
+import { type Agent, startAgent } from '../support/agent.ts'
 import { allKeys, keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
 
-let agent: ChildProcess
+let agent: Agent
 let socket: string
 
 beforeEach(async () => {
-  socket = join(temporaryFolder('agent'), 's')
-  agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore' })
-  while (!existsSync(socket)) await sleep(10)
+  agent = await startAgent()
+  socket = agent.socket
 })
-afterEach(async () => {
-  const ended = once(agent, 'exit')
-  agent.kill()
-  await ended
-})
+afterEach(() => agent.stop())
 
 const data = Buffer.from('what an authority signs')
 const sshAdd = (...args: string[]) => run('ssh-add', args, { env: { ...process.env, SSH_AUTH_SOCK: socket } })

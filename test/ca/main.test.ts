@@ -1,9 +1,7 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import type { Record } from '../../audit/record.ts'
 import { checkCertificate } from '../../ca/check.ts'
@@ -13,6 +11,7 @@ import { fingerprint, parsePublicKeyLine, publicKeyLine } from '../../ca/key.ts'
 import { encodeKrl, revocations } from '../../ca/krl.ts'
 import { type MainOptions, main } from '../../ca/main.ts'
 import { addIdentity } from '../../ca/signer/agent.ts'
+import { startAgent } from '../support/agent.ts'
 import { keys, NOON, run, temporaryDirectory } from './keys.ts'
 
 const request: CertificateRequest = {
@@ -203,13 +202,9 @@ test('revocations and a rotation at the same moment are all kept', async () => {
 })
 
 test('a key in an ssh-agent becomes the next one, signs after the next turn, and is found again after a restart', async () => {
-  const agentSocket = join(temporaryDirectory(), 's')
-  const agent = spawn('ssh-agent', ['-D', '-a', agentSocket], { stdio: 'ignore' })
-  onTestFinished(async () => {
-    agent.kill()
-    await once(agent, 'exit')
-  })
-  while (!existsSync(agentSocket)) await sleep(10)
+  const agent = await startAgent()
+  onTestFinished(() => agent.stop())
+  const agentSocket = agent.socket
   const rotation = { by: 'eve@example.org', ring: 'user' as const }
   const next = { kind: 'agent' as const, socket: agentSocket, publicKey: publicKeyLine(keys.rsa.blob) }
   const first = await authority()

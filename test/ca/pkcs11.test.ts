@@ -1,44 +1,19 @@
-/**
- * A key in an HSM: Debian's softhsm2 stands for the hardware. The authority does not load the vendor's module; a stock
- * ssh-agent does, in a process of its own.
- */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { checkCertificate } from '../../ca/check.ts'
 import { signCertificate } from '../../ca/sign.ts'
 import { agentSigner } from '../../ca/signer/agent.ts'
+import { startAgent } from '../support/agent.ts'
 import { keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
 
 const MODULE = ['/usr/lib/softhsm/libsofthsm2.so', '/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so'].find(existsSync)
-
-async function startAgent(
-  directory: string,
-  environment: NodeJS.ProcessEnv,
-): Promise<{ agent: ChildProcess; socket: string }> {
-  const socket = join(directory, 's')
-  // The agent loads modules from /usr/lib and /usr/local/lib only, unless told otherwise.
-  const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore', env: environment })
-  onTestFinished(async () => {
-    agent.kill()
-    await once(agent, 'exit')
-  })
-  while (!existsSync(socket)) await sleep(10)
-  return { agent, socket }
-}
 
 test.skipIf(MODULE === undefined)(
   'an authority whose key is in a PKCS #11 token issues certificates through ssh-agent',
   async () => {
     const directory = temporaryDirectory()
-    const environment = {
-      ...process.env,
-      SOFTHSM2_CONF: join(directory, 'softhsm2.conf'),
-      SSH_AUTH_SOCK: join(directory, 's'),
-    }
+    const environment = { ...process.env, SOFTHSM2_CONF: join(directory, 'softhsm2.conf') }
     mkdirSync(join(directory, 'tokens'))
     writeFileSync(environment.SOFTHSM2_CONF, `directories.tokendir = ${join(directory, 'tokens')}\n`)
     const softhsm = (...args: string[]) => run('softhsm2-util', args, { env: environment })
@@ -50,9 +25,12 @@ test.skipIf(MODULE === undefined)(
     }
     const askpass = join(directory, 'askpass')
     writeFileSync(askpass, '#!/bin/sh\necho 1234\n', { mode: 0o700 })
-    const { socket } = await startAgent(directory, environment)
+    // It loads modules from /usr/lib and /usr/local/lib only, unless told otherwise.
+    const agent = await startAgent(environment)
+    onTestFinished(() => agent.stop())
+    const { socket } = agent
     await run('ssh-add', ['-s', MODULE!], {
-      env: { ...environment, SSH_ASKPASS: askpass, SSH_ASKPASS_REQUIRE: 'force' },
+      env: { ...environment, SSH_AUTH_SOCK: socket, SSH_ASKPASS: askpass, SSH_ASKPASS_REQUIRE: 'force' },
     })
     for (const key of [keys.p256, keys.rsa]) {
       const signer = await agentSigner(socket, key.blob)
