@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { Readable } from 'node:stream'
+import { PACK_HEADER_BYTES, saltedHeader } from './git/pack.ts'
 
 export interface HeldPackOptions {
   /** The commands; held back themselves when no pack follows, because then they are what changes the host. */
@@ -15,8 +16,11 @@ export interface HeldPackOptions {
   readonly endsBy: 'end' | 'checksum'
   /** Shown every byte of the pack, the trailer included, before the trailer is let go; may ask to be waited for. */
   onBytes?(chunk: Buffer): Promise<void> | undefined
-  /** Asked once, when everything but the trailer has gone. False ends the stream in error: the push cannot land. */
-  release(): Promise<boolean>
+  /**
+   * Asked once, when everything but the trailer has gone; `whole`: the pack ends where it says, in its own checksum. False
+   * ends the stream in error: the push cannot land.
+   */
+  release(whole: boolean): Promise<boolean>
 }
 
 /** What the host may leave lying before the client is stopped. */
@@ -31,8 +35,13 @@ export class NotReleased extends Error {
 }
 
 /**
- * The body of a push for the host: the commands and the pack, of which a rolling tail the length of its trailer is held
- * until `release` says yes. Copies nothing but the tail of small chunks; a host that reads slowly stops the client.
+ * The body of a push for the host: the commands and the pack, which is given its trailer when `release` says yes.
+ *
+ * Holding back the last bytes of the request alone would not do: with a few bytes more behind the pack, the host would
+ * have all of it before anybody was asked, and move its refs. So the pack is salted, see `saltedHeader`: no trailer that
+ * the client sends fits what the host reads, wherever it stands, and the one that does is made here, at the end.
+ *
+ * Copies nothing but the tail of small chunks; a host that reads slowly stops the client.
  */
 export function heldPack(options: HeldPackOptions): Readable {
   const { pack, trailerBytes, commands } = options
@@ -43,7 +52,12 @@ export function heldPack(options: HeldPackOptions): Readable {
   let wanted = false
   let waiting = false
   let shown: Promise<void> | undefined
-  const sum = options.endsBy === 'checksum' ? createHash(trailerBytes === 32 ? 'sha256' : 'sha1') : undefined
+  const algorithm = trailerBytes === 32 ? 'sha256' : 'sha1'
+  /** Over what the client sent, and over what the host is sent. */
+  const said = createHash(algorithm)
+  const sent = createHash(algorithm)
+  /** The pack's header while it is not complete. */
+  let header: Buffer | undefined = Buffer.alloc(0)
 
   const body = new Readable({
     highWaterMark: WINDOW_BYTES,
@@ -86,7 +100,7 @@ export function heldPack(options: HeldPackOptions): Readable {
   const onData = (chunk: Buffer) => {
     shown = options.onBytes?.(chunk)
     advance(chunk)
-    if (sum && endsInItsChecksum(sum, tail, trailerBytes)) {
+    if (options.endsBy === 'checksum' && endsInItsChecksum(said, tail, trailerBytes)) {
       void finish()
       return
     }
@@ -119,7 +133,21 @@ export function heldPack(options: HeldPackOptions): Readable {
   }
 
   const pass = (bytes: Buffer): void => {
-    sum?.update(bytes)
+    said.update(bytes)
+    let rest = bytes
+    if (header) {
+      const missing = PACK_HEADER_BYTES - header.length
+      header = Buffer.concat([header, bytes.subarray(0, missing)])
+      if (header.length < PACK_HEADER_BYTES) return
+      rest = bytes.subarray(missing)
+      give(saltedHeader(header))
+      header = undefined
+    }
+    if (rest.length > 0) give(rest)
+  }
+
+  const give = (bytes: Buffer): void => {
+    sent.update(bytes)
     body.push(bytes)
     // Not what `push` returned: the host may have taken it, and asked for more, while it was being pushed.
     wanted = body.readableLength < WINDOW_BYTES
@@ -136,7 +164,8 @@ export function heldPack(options: HeldPackOptions): Readable {
     leave()
     try {
       await shown
-      if (!(await options.release())) {
+      const whole = !options.hasPack || endsInItsChecksum(said, tail, trailerBytes)
+      if (!(await options.release(whole)) || !whole) {
         body.destroy(new NotReleased())
         return
       }
@@ -145,7 +174,7 @@ export function heldPack(options: HeldPackOptions): Readable {
       return
     }
     if (body.destroyed) return
-    body.push(tail)
+    body.push(options.hasPack ? sent.digest() : tail)
     body.push(null)
   }
 

@@ -50,8 +50,10 @@ export async function push(client: Client, options: PushOptions): Promise<Served
 async function receive(client: Client, upstream: Upstream, operation: string, options: PushOptions): Promise<Served> {
   const { gate } = options
   let commands: Commands
+  let objects: number | undefined
   try {
     commands = await readCommands(client.request, { commands: options.commands })
+    objects = await announced(commands)
   } catch (error) {
     return misunderstood(client, gate, operation, error)
   }
@@ -64,24 +66,28 @@ async function receive(client: Client, upstream: Upstream, operation: string, op
     // Without a window there is nothing to be said of each ref.
     return sayNo(client, commands, session, session.code === 'ref-refused' ? wanted.reasons : new Map())
   }
-  return land(client, upstream, commands, wanted, session, options)
+  return land(client, upstream, { commands, objects }, wanted, session, options)
+}
+
+/** How many objects the pack says it has; what stands in a pack's place and is none, a second list of commands, is refused. */
+async function announced(commands: Commands): Promise<number | undefined> {
+  if (!commands.hasPack) return undefined
+  try {
+    return (await peekPackHeader(commands.pack)).objects
+  } catch (error) {
+    throw error instanceof ProtocolError ? new CommandsRefused(commands, new Map(), error) : error
+  }
 }
 
 /** The push was let in: relays it to the host, and the host's report to the client. */
 async function land(
   client: Client,
   upstream: Upstream,
-  commands: Commands,
+  { commands, objects }: { readonly commands: Commands; readonly objects: number | undefined },
   wanted: Pushing,
   session: Session,
   options: PushOptions,
 ): Promise<Served> {
-  let objects: number | undefined
-  try {
-    if (commands.hasPack) objects = (await peekPackHeader(commands.pack)).objects
-  } catch (error) {
-    return broken(client, commands, session, error)
-  }
   const proof = new Proof(client, session, commands, options)
   let heldBack: Refusal | undefined
   const body = heldPack({
@@ -94,8 +100,16 @@ async function land(
       session.bytesIn += chunk.length
       return proof.reads ? proof.read(chunk) : undefined
     },
-    release: async () => {
-      heldBack = (await proof.verdict()) ?? (await options.gate.again(session, { consume: true }))
+    release: async whole => {
+      heldBack = whole
+        ? ((await proof.verdict()) ?? (await options.gate.again(session, { consume: true })))
+        : refusal(
+            session.operation,
+            'protocol',
+            client.repository,
+            'receive-pack',
+            'the pack does not end where it says',
+          )
       return heldBack === undefined && session.settle()
     },
   })
@@ -107,9 +121,14 @@ async function land(
     const how = await relay(answer, client.response, session, {
       framed: true,
       tap: chunk => reported.write(chunk),
+      // What a host says of a pack it was not given the end of is not the reason.
+      before: () => (heldBack ? Promise.resolve(false) : undefined),
       insert: () => sideband && remoteText(notice(session), 2, sideband),
     })
-    if (how === 'ended') {
+    const unreported = asksReport(commands) && reported.result().state === 'unknown'
+    if (heldBack) why = heldBack
+    else if (how === 'ended' && unreported) why = new Error('the host ended without a report')
+    else if (how === 'ended') {
       await session.end({ ...outcome(commands, wanted.updates, reported), ...(objects !== undefined && { objects }) })
       return { status: 0, operation: session.operation }
     }
@@ -170,10 +189,13 @@ function outcome(commands: Commands, asked: readonly AskedUpdate[], reported: Re
       updates,
     }
   }
-  const asksReport = commands.capabilities.has('report-status') || commands.capabilities.has('report-status-v2')
-  if (asksReport && state === 'unknown')
+  if (asksReport(commands) && state === 'unknown')
     return { result: 'failed' as const, reason: 'the host gave no report', updates }
   return { result: 'ok' as const, updates }
+}
+
+function asksReport({ capabilities }: Commands): boolean {
+  return capabilities.has('report-status') || capabilities.has('report-status-v2')
 }
 
 /**

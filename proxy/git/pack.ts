@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { ProtocolError } from './pktline.ts'
 
@@ -14,7 +15,33 @@ export interface PackHeader {
 export function parsePackHeader(bytes: Buffer): PackHeader | undefined {
   if (bytes.length < PACK_HEADER_BYTES || bytes.toString('latin1', 0, 4) !== 'PACK') return undefined
   const version = bytes.readUInt32BE(4)
-  return version === 2 || version === 3 ? { version, objects: bytes.readUInt32BE(8) } : undefined
+  const objects = bytes.readUInt32BE(8)
+  return (version === 2 || version === 3) && objects < OBJECTS_MAX ? { version, objects } : undefined
+}
+
+/** One more than the field can say would be none. */
+const OBJECTS_MAX = 0xffff_ffff
+/** Five random bits in each. */
+const SALT_BLOCKS = 26
+
+/**
+ * The beginning of the same pack with one object more, an empty blob, deflated in a way nobody can foretell: as empty
+ * stored blocks, whose padding bits mean nothing (RFC 1951, section 3.2.4). Whoever wrote the pack does not know the
+ * checksum it ends with now, and so cannot have put that checksum anywhere into it.
+ */
+export function saltedHeader(header: Buffer): Buffer {
+  const counted = Buffer.from(header.subarray(0, PACK_HEADER_BYTES))
+  counted.writeUInt32BE(counted.readUInt32BE(8) + 1, 8)
+  return Buffer.concat([counted, emptyBlob(randomBytes(SALT_BLOCKS))])
+}
+
+// gitformat-pack: type and size in one byte, 3 and 0; then zlib (RFC 1950): two bytes of header, the blocks, Adler-32.
+function emptyBlob(salt: Buffer): Buffer {
+  const blocks = [...salt].map((bits, at) => {
+    const last = at === salt.length - 1 ? 1 : 0
+    return Buffer.of((bits & 0xf8) | last, 0, 0, 0xff, 0xff)
+  })
+  return Buffer.concat([Buffer.of(0x30, 0x78, 0x01), ...blocks, Buffer.of(0, 0, 0, 1)])
 }
 
 /**
@@ -45,6 +72,8 @@ async function peek(source: Readable, count: number): Promise<Buffer> {
   try {
     if (source.readableEnded) onEnd()
     else if (source.destroyed) onClose()
+    // Not only when told: a `readable` that was for the reader before us is not said again.
+    else look()
     return await promise
   } finally {
     source.off('readable', look).off('end', onEnd).off('error', reject).off('close', onClose)

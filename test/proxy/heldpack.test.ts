@@ -6,10 +6,24 @@ import { expect, test } from 'vitest'
 import { heldPack, NotReleased } from '../../proxy/heldpack.ts'
 
 const commands = Buffer.from('0000')
-const content = Buffer.concat([Buffer.from('PACK'), randomBytes(60)])
+const content = Buffer.concat([Buffer.from('PACK\0\0\0\x02\0\0\0\x03', 'latin1'), randomBytes(60)])
 const pack = Buffer.concat([content, createHash('sha1').update(content).digest()])
 
-const options = (source: Readable, release: () => Promise<boolean>, endsBy: 'end' | 'checksum' = 'end') => ({
+/** What the pack becomes: one object more behind its header, and a checksum of all that. */
+const SALT_BYTES = 137
+const salted = (sent: Buffer) => {
+  const body = sent.subarray(commands.length, -20)
+  expect(sent.subarray(0, commands.length)).toEqual(commands)
+  expect(body.readUInt32BE(8)).toBe(4)
+  expect(sent.subarray(-20)).toEqual(createHash('sha1').update(body).digest())
+  return Buffer.concat([content.subarray(0, 12), body.subarray(12 + SALT_BYTES)])
+}
+
+const options = (
+  source: Readable,
+  release: (whole: boolean) => Promise<boolean>,
+  endsBy: 'end' | 'checksum' = 'end',
+) => ({
   commands,
   hasPack: true,
   pack: source,
@@ -22,7 +36,7 @@ test('the pack arrives whole, wherever it is split', async () => {
   for (let at = 0; at <= pack.length; at++) {
     const source = Readable.from([pack.subarray(0, at), pack.subarray(at)].filter(part => part.length > 0))
     const body = heldPack(options(source, async () => true))
-    expect(await buffer(body)).toEqual(Buffer.concat([commands, pack]))
+    expect(salted(await buffer(body))).toEqual(content)
   }
 })
 
@@ -45,8 +59,9 @@ test('not one byte of the trailer goes before the release, wherever the pack is 
     await expect(new Promise((resolve, reject) => body.on('end', resolve).on('error', reject))).rejects.toThrow(
       NotReleased,
     )
-    expect(before).toBe(commands.length + pack.length - 20)
-    expect(seen).toEqual(Buffer.concat([commands, pack.subarray(0, -20)]))
+    expect(before).toBe(commands.length + content.length + SALT_BYTES)
+    expect(seen.length).toBe(before)
+    expect(seen.subarray(commands.length + 12 + SALT_BYTES)).toEqual(content.subarray(12))
   }
 })
 
@@ -69,7 +84,7 @@ test('over ssh, where git keeps its side open, the checksum tells the end of the
     await turn()
     expect(released).toBe(0)
     source.write(pack.subarray(at))
-    expect(await whole).toEqual(Buffer.concat([commands, pack]))
+    expect(salted(await whole)).toEqual(content)
     expect(released).toBe(1)
     expect(source.destroyed).toBe(false)
   }
@@ -100,7 +115,7 @@ test('whoever looks at the pack sees all of it before the release, and is waited
       shown.push(chunk)
     },
   })
-  expect(await buffer(body)).toEqual(Buffer.concat([commands, pack]))
+  expect(salted(await buffer(body))).toEqual(content)
 })
 
 test('a host that reads slowly stops the client', async () => {
@@ -126,4 +141,31 @@ test('a client that breaks off never looks like the end of a pack', async () => 
   await turn()
   source.destroy()
   await expect(whole).rejects.toThrow('broke off')
+})
+
+test('a pack that does not end in its checksum is not released, whatever is said', async () => {
+  for (const wrong of [
+    Buffer.concat([pack, Buffer.alloc(25)]),
+    pack.subarray(0, -1),
+    Buffer.concat([content, Buffer.alloc(20)]),
+  ]) {
+    let whole: boolean | undefined
+    const body = heldPack(
+      options(Readable.from([wrong]), async is => {
+        whole = is
+        return true
+      }),
+    )
+    await expect(buffer(body)).rejects.toThrow(NotReleased)
+    expect(whole).toBe(false)
+  }
+})
+
+test('two packs alike go to the host unlike, so that no trailer inside one can be its own', async () => {
+  const seen = new Set<string>()
+  for (let n = 0; n < 20; n++) {
+    const body = heldPack(options(Readable.from([pack]), async () => true))
+    seen.add((await buffer(body)).subarray(-20).toString('hex'))
+  }
+  expect(seen.size).toBe(20)
 })
