@@ -14,6 +14,8 @@ export interface Line {
   readonly port: number
   /** Connections made so far. */
   readonly connections: number
+  /** Whether a connection is stalled now. */
+  readonly stalled: boolean
   /** Lets everything go on. */
   resume(): void
   /** Breaks every connection off, as a pulled plug does. */
@@ -69,6 +71,9 @@ export async function startLine(port: number, options: LineOptions = {}): Promis
     port: (server.address() as AddressInfo).port,
     get connections() {
       return connections
+    },
+    get stalled() {
+      return stalled.size > 0
     },
     resume() {
       open = true

@@ -56,6 +56,8 @@ export interface Post {
   readonly token?: string
   /** Send at most so many bytes in one write. */
   readonly segments?: number
+  /** Waited for before the end of the request. */
+  readonly pause?: () => Promise<void>
 }
 
 /** POSTs bytes to a service of a repository; never through an agent, so that no connection is shared. */
@@ -63,17 +65,23 @@ export async function post(
   stand: Stand,
   service: 'git-upload-pack' | 'git-receive-pack',
   repository: string,
-  { body, protocol = 0, headers = {}, token, segments }: Post,
+  { body, protocol = 0, headers = {}, token, segments, pause }: Post,
   proxy: StartedProxy = stand.proxies[0]!,
 ): Promise<Answered> {
   const bearer = token ?? (await stand.token('alice'))
   const url = new URL(`${proxy.urls.http}/${repository}.git/${service}`)
-  return answered(url, 'POST', body, segments, {
-    authorization: `Bearer ${bearer}`,
-    'content-type': `application/x-${service}-request`,
-    ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
-    ...headers,
-  })
+  return answered(
+    url,
+    'POST',
+    body,
+    { segments, pause },
+    {
+      authorization: `Bearer ${bearer}`,
+      'content-type': `application/x-${service}-request`,
+      ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
+      ...headers,
+    },
+  )
 }
 
 /** GETs any path of a proxy as alice. */
@@ -83,17 +91,23 @@ export async function get(
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Answered> {
   const authorization = `Bearer ${await stand.token('alice')}`
-  return answered(new URL(`${stand.proxies[0]!.urls.http}${path}`), 'GET', [], undefined, {
-    authorization,
-    ...headers,
-  })
+  return answered(
+    new URL(`${stand.proxies[0]!.urls.http}${path}`),
+    'GET',
+    [],
+    {},
+    {
+      authorization,
+      ...headers,
+    },
+  )
 }
 
 function answered(
   url: URL,
   method: string,
   body: Buffer | readonly Buffer[],
-  segments: number | undefined,
+  manner: Manner,
   headers: Record<string, string>,
 ): Promise<Answered> {
   return new Promise((resolve, reject) => {
@@ -108,7 +122,7 @@ function answered(
     })
     asked.setNoDelay(true)
     asked.on('error', reject)
-    void send(asked, body, segments)
+    void send(asked, body, manner)
   })
 }
 
@@ -120,7 +134,16 @@ export async function overSsh(
     body,
     protocol = 0,
     segments,
-  }: { readonly body: Buffer | readonly Buffer[]; readonly protocol?: 0 | 1 | 2; readonly segments?: number },
+    pause,
+    andThen,
+  }: {
+    readonly body: Buffer | readonly Buffer[]
+    readonly protocol?: 0 | 1 | 2
+    readonly segments?: number
+    readonly pause?: () => Promise<void>
+    /** Asked for more to say once the answer to `body` has come. */
+    readonly andThen?: () => Promise<Buffer>
+  },
   proxy: StartedProxy = stand.proxies[0]!,
 ): Promise<Answered> {
   const { port, hostname } = new URL(proxy.urls.ssh!)
@@ -132,35 +155,54 @@ export async function overSsh(
   })
   const parts: Buffer[] = []
   const said: Buffer[] = []
-  let advertised = false
+  let heard = 0
   child.stdin.on('error', () => {})
   child.stderr.on('data', part => said.push(part))
   child.stdout.on('data', part => {
     parts.push(part)
-    if (advertised || !Buffer.concat(parts).toString('latin1').endsWith('0000')) return
-    advertised = true
-    parts.length = 0
-    void send(child.stdin, body, segments)
+    if (heard > 1 || !Buffer.concat(parts).toString('latin1').endsWith('0000')) return
+    heard++
+    if (heard === 1) {
+      parts.length = 0
+      if (andThen) child.stdin.write(Buffer.isBuffer(body) ? body : Buffer.concat(body))
+      else void send(child.stdin, body, { segments, pause })
+    } else void andThen?.().then(more => child.stdin.end(more))
   })
   const status = await new Promise<number>(resolve => child.on('close', code => resolve(code ?? 255)))
   const whole = Buffer.concat(parts)
   return { status, headers: {}, body: whole, text: whole.toString() + Buffer.concat(said).toString() }
 }
 
+interface Manner {
+  readonly segments?: number | undefined
+  readonly pause?: (() => Promise<void>) | undefined
+}
+
 async function send(
   to: NodeJS.WritableStream,
   body: Buffer | readonly Buffer[],
-  segments: number | undefined,
+  { segments, pause }: Manner,
 ): Promise<void> {
   for (const part of Buffer.isBuffer(body) ? [body] : body) {
     for (let at = 0; at < part.length; at += segments ?? part.length) {
       if (!to.write(part.subarray(at, at + (segments ?? part.length)))) {
-        await new Promise(resolve => to.once('drain', resolve).once('close', resolve))
+        await drained(to)
       }
       if (segments) await new Promise(resolve => setImmediate(resolve))
     }
   }
+  await pause?.()
   to.end()
+}
+
+function drained(to: NodeJS.WritableStream): Promise<void> {
+  return new Promise(resolve => {
+    const done = () => {
+      to.off('drain', done).off('close', done)
+      resolve()
+    }
+    to.on('drain', done).on('close', done)
+  })
 }
 
 /** The operation a person was told, which finds its record. */
