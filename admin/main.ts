@@ -124,7 +124,9 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       // The old ones too: what they opened may not have been changed yet.
       clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
       const version = settingsVersion(next.file)
-      await act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
+      const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
+      // They are in use: that this could not be recorded does not take them back.
+      await recorded.catch(error => log.error({ err: error }, 'the reload could not be recorded'))
     },
     refused: reason =>
       act(async change => {

@@ -81,6 +81,8 @@ export interface Emitter {
   /** Ends each of them as `interrupted`, once each, after what that run had spooled is in. Resolves to how many there were. */
   recover(): Promise<number>
   state(): EmitterState
+  /** Values that must not stand in a record either, from now on. */
+  conceal(secrets: readonly string[]): void
   /** Takes no more records, gives those waiting their two seconds, and lets go of the spool. */
   close(): Promise<void>
 }
@@ -110,7 +112,8 @@ interface Batch {
  */
 export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   const { proxy, boot, log } = options
-  const clean = cleaner(options.secrets)
+  const secrets = new Set(options.secrets)
+  let clean = cleaner([...secrets])
   const spool: Spool | undefined = options.spool && (await openSpool(options.spool.file, options.spool.bytes))
   const spools = (options.spool?.bytes ?? 0) > 0
 
@@ -335,6 +338,10 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     emit,
     unfinished: () => openOperations(sql, proxy, boot),
     recover,
+    conceal(more) {
+      for (const secret of more) secrets.add(secret)
+      clean = cleaner([...secrets])
+    },
     state: () => ({
       ledger: mode === 'spooling' ? 'spooling' : lastError ? 'away' : 'there',
       queued: queue.length + (unsettled?.waiting.length ?? 0),

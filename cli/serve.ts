@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Logger } from 'pino'
@@ -21,6 +22,8 @@ interface Role {
   readonly ready: Promise<void>
   readonly urls: Readonly<Record<string, string>>
   reload(settings: Settings): Promise<void>
+  /** Puts on record that settings were not taken over; absent where there is no ledger to put it into. */
+  refused?(reason: string): Promise<void>
   close(): Promise<void>
 }
 type Main = (settings: Settings, context: { log: Logger; trial: boolean }) => Promise<Role>
@@ -37,7 +40,9 @@ const SCRIPT = fileURLToPath(import.meta.url)
 const ENGINES = fileURLToPath(new URL('../deploy/embedded/main.ts', import.meta.url))
 
 /** Beyond `limits.drain`, what a role gets to close its connections before it is ended. */
-const CLOSE_MILLISECONDS = 10_000
+const CLOSE_MILLISECONDS = 15_000
+/** Between two looks whether a database that was away at the start is back. */
+const SCHEMA_RETRY_MILLISECONDS = 2_000
 
 function say(line: string): void {
   process.stderr.write(`drawbridge: ${line}\n`)
@@ -82,8 +87,7 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     const embedded = withEngines(prepared(name, written))
     settings = embedded.settings
     Object.assign(process.env, embedded.env)
-    const applied = await updateSchema(settings)
-    if (applied.length > 0) log.info({ applied }, 'database schema brought up to date')
+    await prepareDatabase(name, settings, log)
     const { main } = await MAINS[name]()
     role = await main(settings, { log, trial: wantsEngines(written) })
     await role.ready
@@ -92,7 +96,13 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     await announceFailure(error instanceof Error ? error.message : String(error))
     return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
   }
-  process.on('SIGHUP', () => void reload(name, role, settings.file, log))
+  let reloading = Promise.resolve()
+  process.on('SIGHUP', () => {
+    // One after the other: the file as it is last read is the one that holds.
+    reloading = reloading.then(async () => {
+      settings = (await reload(name, role, settings.file, log)) ?? settings
+    })
+  })
   log.info({ urls: role.urls }, 'ready')
   announceReady(role.urls, { role: name })
 
@@ -108,23 +118,61 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
   return 0
 }
 
-async function updateSchema(settings: Settings): Promise<string[]> {
+/**
+ * Brings the schema up to date. A proxy that spools starts without its database; the schema is looked at when that is back,
+ * and what was spooled stays on the disk until it fits.
+ */
+async function prepareDatabase(name: RoleName, settings: Settings, log: Logger): Promise<void> {
+  try {
+    await updateSchema(settings, log)
+  } catch (error) {
+    if (error instanceof MigrationError || name !== 'proxy' || settings.ledger.whenAway !== 'spool') throw error
+    log.warn({ err: error }, 'the database is away: starting without it, records are spooled')
+    void updateSchemaLater(settings, log)
+  }
+}
+
+async function updateSchemaLater(settings: Settings, log: Logger): Promise<void> {
+  for (;;) {
+    await sleep(SCHEMA_RETRY_MILLISECONDS, undefined, { ref: false })
+    try {
+      return await updateSchema(settings, log)
+    } catch (error) {
+      if (!(error instanceof MigrationError)) continue
+      log.error(
+        { err: error },
+        'the database belongs to another version: what is spooled waits until that is put right',
+      )
+      return
+    }
+  }
+}
+
+async function updateSchema(settings: Settings, log: Logger): Promise<void> {
   const sql = postgres(settings.postgres, { max: 1, connect_timeout: 5, onnotice: () => {} })
   try {
-    return await migrate(sql, MIGRATIONS)
+    const applied = await migrate(sql, MIGRATIONS)
+    if (applied.length > 0) log.info({ applied }, 'database schema brought up to date')
   } finally {
     await sql.end({ timeout: 1 })
   }
 }
 
 /** SIGHUP: a file that does not load, or that the role cannot take over, changes nothing. */
-async function reload(name: RoleName, role: Role, file: string, log: Logger): Promise<void> {
+async function reload(name: RoleName, role: Role, file: string, log: Logger): Promise<Settings | undefined> {
   try {
-    await role.reload(withEngines(prepared(name, loadSettings(file, process.env))).settings)
+    const { settings } = withEngines(prepared(name, loadSettings(file, process.env)))
+    await role.reload(settings)
     log.info({ file }, 'settings reloaded')
+    return settings
   } catch (error) {
-    if (error instanceof ConfigError) log.error({ problems: error.problems }, 'settings not reloaded')
-    else log.error({ err: error }, 'settings not reloaded')
+    const reason = error instanceof Error ? error.message : String(error)
+    log.error(
+      error instanceof ConfigError ? { problems: error.problems } : { err: error },
+      `settings not reloaded: ${reason}`,
+    )
+    await role.refused?.(reason).catch(cause => log.error({ err: cause }, 'that could not be recorded'))
+    return undefined
   }
 }
 

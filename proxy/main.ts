@@ -1,12 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { createEmitter } from '../audit/emit.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
-import type { SigninRefused } from '../audit/record.ts'
+import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
+import { recoverInBackground } from '../audit/recovering.ts'
 import { parsePublicKeyLine } from '../ca/key.ts'
+import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings } from '../config/settings.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
@@ -16,7 +19,7 @@ import { archive } from './archive.ts'
 import type { Serve } from './client.ts'
 import { fetch } from './fetch.ts'
 import { Gate } from './gate.ts'
-import { hosts } from './hosts.ts'
+import { type Connectors, connectors, hostIn } from './hosts.ts'
 import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
 import { push } from './push.ts'
@@ -33,50 +36,101 @@ const FAREWELL_MILLISECONDS = 3_000
 /** The largest pack read to tell a force push: what a throwaway repository may take of the disk. */
 const PROOF_BYTES_MAX = 2 ** 30
 
+/** How long a start waits for what an earlier run left open to be closed; after that it goes on in the background. */
+const RECOVERY_MILLISECONDS = 2_000
+
 /** A role as `drawbridge serve` runs it. */
 export interface Role {
   readonly ready: Promise<void>
   readonly urls: Readonly<Record<string, string>>
   /** Takes over what can change while running; throws and changes nothing when it cannot. */
   reload(settings: Settings): Promise<void>
+  /** Puts on record that settings were not taken over. */
+  refused(reason: string): Promise<void>
   close(): Promise<void>
 }
 
-/** The data plane: constructs everything, and listens. */
-export async function main(settings: Settings, { log }: { log: Logger }): Promise<Role> {
+/** Read once, when the proxy starts. `channels` is ssh2's own. */
+const FIXED_HERE: Fixed = {
+  ...FIXED,
+  'listen.http': ({ listen }) => place(listen.http),
+  'listen.ssh': ({ listen }) => place(listen.ssh),
+  'ssh.host_keys': ({ ssh }) => ssh.hostKeys,
+  'limits.channels': ({ limits }) => limits.channels,
+  ledger: ({ ledger }) => ledger,
+}
+
+/** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
+interface Taken {
+  readonly settings: Settings
+  readonly hosts: Connectors
+  readonly authorities: ReadonlySet<string>
+  isLoadBalancer(address: string): boolean
+}
+
+function take(settings: Settings, before?: Taken): Taken {
+  return {
+    settings,
+    hosts: connectors(settings.upstreams, undefined, before?.hosts),
+    authorities: new Set(settings.ssh.trustedUserCAKeys.map(line => parsePublicKeyLine(line).blob.toString('base64'))),
+    isLoadBalancer: loadBalancers(settings.proxyProtocol),
+  }
+}
+
+/**
+ * The data plane: constructs everything, and listens. Redis must be there; Postgres need not: until it is, operations are
+ * spooled or refused.
+ */
+export async function main(given: Settings, { log }: { log: Logger }): Promise<Role> {
   requirePatchedPostgres()
-  const onRedisError = (error: Error) => log.warn({ err: error }, 'redis')
-  const redis = connectRedis(settings.redis, onRedisError)
-  const listening = connectRedis(settings.redis, onRedisError)
+  let taken = take(given)
+  // One object for everybody who reads a limit, so that a reload reaches them all.
+  const limits = { ...given.limits }
+
+  // Let go of in the opposite order, at the end or when the start fails half-way.
+  await using owned = new AsyncDisposableStack()
+  const connect = () => {
+    const redis = connectRedis(given.redis, error => log.warn({ err: error }, 'redis'))
+    owned.defer(() => redis.disconnect())
+    return redis
+  }
+  const redis = connect()
+  const listening = connect()
   await untilReady(redis, READY_MILLISECONDS_MAX)
   const store = createStore({ redis })
-  const board = createSessionBoard({ redis, proxy: settings.name })
+  const board = createSessionBoard({ redis, proxy: given.name })
+  owned.defer(() => board.stop())
 
-  const state = join(settings.state, settings.name)
+  const state = join(given.state, given.name)
   const proofs = join(state, 'proofs')
   await rm(proofs, { recursive: true, force: true })
   await mkdir(proofs, { recursive: true, mode: 0o700 })
 
-  const sql = postgres(settings.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
+  const database = () => postgres(given.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
+  const sql = database()
+  owned.defer(() => sql.end({ timeout: 2 }))
   const emitter = await createEmitter({
     sql,
-    proxy: settings.name,
+    proxy: given.name,
     boot: randomUUID(),
     spool: {
       file: join(state, 'spool'),
-      bytes: settings.ledger.whenAway === 'spool' ? settings.ledger.spoolBytes : 0,
+      bytes: given.ledger.whenAway === 'spool' ? given.ledger.spoolBytes : 0,
     },
-    secrets: secretsOf(settings),
-    reconnect: () => postgres(settings.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} }),
+    secrets: secretsOf(given),
+    reconnect: database,
     log,
   })
-  const recovered = await emitter.recover()
-  if (recovered > 0) log.warn({ operations: recovered }, 'operations of an earlier run were closed as interrupted')
+  owned.defer(() => emitter.close())
+  const recovering = recoverInBackground(emitter, log)
+  owned.defer(() => recovering.stop())
 
   const gate = new Gate({
     ask: ask => store.ask(ask),
     emit: emitter.emit,
-    redisSilence: settings.limits.redisSilence,
+    get redisSilence() {
+      return limits.redisSilence
+    },
     sweepEvery: SWEEP_MILLISECONDS,
     onStart: ({ start }) => {
       const { operation, principal, repository, service, action, grants, origin } = start
@@ -89,9 +143,11 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const { bytesIn, bytesOut, outcome } = session
       log.info({ operation, principal, repository, action, bytesIn, bytesOut, ...outcome }, 'operation')
     },
-    onRefused: ({ operation, principal, repository, action, code, reason }) =>
-      log.info({ operation, principal, repository, action, code, reason }, 'refused'),
+    onRefused: logRefused,
   })
+  function logRefused({ operation, principal, repository, action, code, reason }: OperationRefused): void {
+    log.info({ operation, principal, repository, action, code, reason }, 'refused')
+  }
   const watch = watchCuts({
     redis: listening,
     onCut: notice => gate.onCut(notice),
@@ -99,23 +155,35 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     onBack: () => gate.recheck(),
     onError: error => log.warn({ err: error }, 'a cut notice was not understood'),
   })
+  owned.defer(() => watch.close())
 
-  const hostOf = hosts(settings.upstreams)
-  const pushing = { gate, hostOf, state: proofs, proofBytes: PROOF_BYTES_MAX, commands: settings.limits.commands }
+  const serving = {
+    gate,
+    hostOf: (repository: string) => hostIn(taken.hosts, repository),
+    state: proofs,
+    proofBytes: PROOF_BYTES_MAX,
+    get commands() {
+      return limits.commands
+    },
+  }
   const serve: Serve = client =>
     gate.attend(client, () => {
-      if (client.service === 'receive-pack') return push(client, pushing)
-      if (client.service === 'upload-archive') return archive(client, pushing)
-      return fetch(client, pushing)
+      if (client.service === 'receive-pack') return push(client, serving)
+      if (client.service === 'upload-archive') return archive(client, serving)
+      return fetch(client, serving)
     })
 
-  const onSigninRefused = (record: SigninRefused) => {
-    log.info({ ...record.origin, code: record.code, reason: record.reason }, 'sign-in refused')
-    emitter.emit(record).catch(error => log.error({ err: error }, 'a refused sign-in could not be recorded'))
+  /** Of what nobody waits for: there was no access to put on record first. */
+  function record(fact: AuditRecord): void {
+    emitter.emit(fact).catch(error => log.error({ err: error, kind: fact.kind }, 'a fact could not be recorded'))
+  }
+  const onSigninRefused = (refused: SigninRefused) => {
+    log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
+    record(refused)
   }
   const identify = identifier({ tokenKeys: () => store.tokenKeys(), now: Date.now })
-  const isLoadBalancer = loadBalancers(settings.proxyProtocol)
-  const { listen, limits, ssh } = settings
+  const isLoadBalancer = (address: string) => taken.isLoadBalancer(address)
+  const { listen } = given
 
   const http =
     listen.http &&
@@ -127,18 +195,22 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       identify: ({ token }, origin) => identify(token, origin),
       resolveRepository: repositoryName,
       onSigninRefused,
+      onRefused: refused => {
+        logRefused(refused)
+        record(refused)
+      },
       log,
     }))
-  const authorities = new Set(ssh.trustedUserCAKeys.map(line => parsePublicKeyLine(line).blob.toString('base64')))
+  if (http) owned.defer(() => http.close(0))
   const sshd =
     listen.ssh &&
     (await startSshFront({
       listen: listen.ssh,
-      hostKeys: await Promise.all(ssh.hostKeys.map(file => readFile(file))),
+      hostKeys: await Promise.all(given.ssh.hostKeys.map(file => readFile(file))),
       serve,
       login: {
         findKey: fingerprint => store.findKey(fingerprint),
-        isAuthority: blob => authorities.has(blob.toString('base64')),
+        isAuthority: blob => taken.authorities.has(blob.toString('base64')),
         // A revoked serial is barred in Redis, and asked for with the grants at every use.
         isRevoked: () => false,
         now: Date.now,
@@ -152,14 +224,27 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       log: (message, facts) => log.info(facts ?? {}, message),
     }))
 
+  await Promise.race([recovering.done, sleep(RECOVERY_MILLISECONDS, undefined, { ref: false })])
+  const rest = owned.move()
+
   return {
     ready: Promise.resolve(),
     urls: {
       ...(http && { http: `${listen.http?.tls ? 'https' : 'http'}://${http.address.host}:${http.address.port}` }),
       ...(sshd && { ssh: `ssh://git@${sshd.address.address}:${sshd.address.port}` }),
     },
-    reload: async () => {
-      await http?.reload()
+    reload: async next => {
+      requireSame(taken.settings, next, FIXED_HERE)
+      const fresh = take(next, taken)
+      if (http && next.listen.http?.tls) await http.reload(next.listen.http.tls)
+      // From here on nothing can fail. The secrets first: a record must not hold one that has just come into use.
+      emitter.conceal(secretsOf(next))
+      Object.assign(limits, next.limits)
+      taken = fresh
+      record({ kind: 'config.loaded', by: 'drawbridge', version: settingsVersion(next.file) })
+    },
+    refused: async reason => {
+      record({ kind: 'config.refused', by: 'drawbridge', version: settingsVersion(given.file), reason })
     },
     close: async () => {
       // The gate first: it lets nothing new in and gives what runs its time; then there is nothing left to break off.
@@ -167,12 +252,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const fronts = [http?.close(farewell), sshd?.close(farewell)]
       await gate.close(limits.drain)
       await Promise.all(fronts)
-      await watch.close()
-      await board.stop()
-      await emitter.close()
-      await sql.end({ timeout: 2 })
-      redis.disconnect()
-      listening.disconnect()
+      await rest.disposeAsync()
     },
   }
 }

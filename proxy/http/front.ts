@@ -1,7 +1,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer, type Server, type Socket } from 'node:net'
 import { newId } from '../../audit/id.ts'
-import type { Listener } from '../../config/settings.ts'
+import type { Listener, Tls } from '../../config/settings.ts'
 import { readSource } from '../source.ts'
 import { createThrottle } from '../throttle.ts'
 import { say } from './answer.ts'
@@ -19,8 +19,11 @@ export interface HttpFrontOptions extends Omit<RequestOptions, 'throttle' | 'lim
 
 export interface HttpFront {
   readonly address: { readonly host: string; readonly port: number }
-  /** Reads certificate files again; a bad pair changes nothing and is logged. */
-  reload(): Promise<void>
+  /**
+   * Reads certificate files again; a bad pair changes nothing and is logged. With `files`, goes on with those.
+   * @throws when `files` cannot be read or do not fit together; nothing has changed then
+   */
+  reload(files?: Tls): Promise<void>
   /** Takes no more connections, lets what is being answered go on for at most `graceMs` milliseconds, then breaks it off. */
   close(graceMs: number): Promise<void>
 }
@@ -125,7 +128,7 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
 
   return {
     address,
-    reload: async () => tls?.reload(),
+    reload: async files => (files ? tls?.take(files) : tls?.reload()),
     close: async graceMs => {
       draining = true
       tls?.close()

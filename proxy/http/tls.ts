@@ -10,6 +10,11 @@ export interface Encryption {
   wrap(raw: Socket): TLSSocket
   /** Reads the files again if they changed. What is not a certificate and its key is not taken: the old pair goes on. */
   reload(): Promise<void>
+  /**
+   * Goes on with other files.
+   * @throws when they cannot be read or do not fit together; nothing has changed then
+   */
+  take(files: Tls): Promise<void>
   close(): void
 }
 
@@ -26,20 +31,25 @@ const TICKET_KEY_BYTES = 48
 
 /** @throws when the files cannot be read or do not fit together */
 export async function encryption(options: EncryptionOptions): Promise<Encryption> {
-  const { files } = options
+  let { files } = options
   let seen = await look(files)
   let context = await load(files)
   let said: string | undefined
 
   const reload = async () => {
+    const looked = files
     try {
-      const now = await look(files)
+      const now = await look(looked)
       if (now === seen) return
+      const fresh = await load(looked)
+      // Others were taken meanwhile.
+      if (looked !== files) return
       seen = now
-      context = await load(files)
+      context = fresh
       said = undefined
       options.onReloaded()
     } catch (cause) {
+      if (looked !== files) return
       const why = cause instanceof Error ? cause.message : String(cause)
       const text = `${files.certificate} and ${files.key} are not taken, the certificate read before stays in use: ${why}`
       // Once, not at every look.
@@ -55,6 +65,13 @@ export async function encryption(options: EncryptionOptions): Promise<Encryption
     // load balancer, stays known. A wrong or missing server name makes no difference: there is one certificate.
     wrap: raw => new TLSSocket(raw, { isServer: true, secureContext: context, ALPNProtocols: ['http/1.1'] }),
     reload,
+    take: async next => {
+      const [mark, fresh] = [await look(next), await load(next)]
+      files = next
+      seen = mark
+      context = fresh
+      said = undefined
+    },
     close: () => clearInterval(timer),
   }
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, renameSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { connect as connectPlain } from 'node:net'
 import { join } from 'node:path'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
@@ -140,6 +140,21 @@ test('new certificate files are taken up; bad ones are not, and that is said onc
   install(first)
   await front.reload()
   expect((await speak(front.address.port)).name).toBe('first')
+})
+
+test('told to go on with other files it takes them, or refuses them whole', async () => {
+  const other = { certificate: `${files.certificate}.other`, key: `${files.key}.other` }
+  await expect(front.reload(other)).rejects.toThrow('ENOENT')
+  const second = makeCertificate('other')
+  writeFileSync(other.certificate, readFileSync(second.certificate))
+  writeFileSync(other.key, readFileSync(first.key))
+  await expect(front.reload(other)).rejects.toThrow(/key values mismatch/)
+  expect((await speak(front.address.port)).name).toBe('first')
+
+  writeFileSync(other.key, readFileSync(second.key))
+  await front.reload(other)
+  expect((await speak(front.address.port)).name).toBe('other')
+  await front.reload(files)
 })
 
 test('a front whose certificate cannot be read does not start', async () => {
