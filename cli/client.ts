@@ -180,7 +180,7 @@ function refusal(status: number, text: string, where: string): CommandError {
         : status >= 500 || status === 429
           ? EXIT.unreachable
           : EXIT.failed
-  let problem: { detail?: unknown; hint?: unknown } = {}
+  let problem: { detail?: unknown; hint?: unknown; code?: unknown } = {}
   try {
     problem = Object(JSON.parse(text))
   } catch {
@@ -188,5 +188,5 @@ function refusal(status: number, text: string, where: string): CommandError {
   }
   const detail = typeof problem.detail === 'string' ? problem.detail : `${where} answered ${status}`
   const hint = typeof problem.hint === 'string' ? problem.hint : undefined
-  return new CommandError(exit, detail, hint)
+  return new CommandError(exit, detail, hint, typeof problem.code === 'string' ? problem.code : undefined)
 }

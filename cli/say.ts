@@ -21,11 +21,14 @@ export type Exit = (typeof EXIT)[keyof typeof EXIT]
 export class CommandError extends Error {
   readonly exit: Exit
   readonly hint: string | undefined
-  constructor(exit: Exit, message: string, hint?: string) {
+  /** The gate's own word for why, where it was the gate that refused. */
+  readonly code: string | undefined
+  constructor(exit: Exit, message: string, hint?: string, code?: string) {
     super(message)
     this.name = 'CommandError'
     this.exit = exit
     this.hint = hint
+    this.code = code
   }
 }
 

@@ -1,0 +1,130 @@
+import type { Client } from '../client.ts'
+import { data, plain, say, table, when } from '../say.ts'
+
+/** A request as the gate shows it. */
+export interface Request {
+  readonly id: string
+  readonly state: 'requested' | 'approved' | 'denied' | 'withdrawn' | 'lapsed'
+  readonly principal: string
+  readonly requester: string
+  readonly repository: string
+  readonly actions: readonly string[]
+  readonly refs: readonly string[]
+  readonly for: string
+  readonly starts_at?: string
+  readonly reason: string
+  readonly ticket?: string
+  readonly digest: string
+  readonly policy: string
+  readonly rules: readonly string[]
+  readonly approvers: string
+  readonly waiting_for?: string
+  readonly votes: readonly {
+    readonly by: string
+    readonly says: string
+    readonly at: string
+    readonly comment?: string
+  }[]
+  readonly made_at: string
+  readonly lapses_at: string
+  readonly may_decide: boolean
+  readonly grants: readonly {
+    readonly id: string
+    readonly state: string
+    readonly starts_at: string
+    readonly expires_at: string
+  }[]
+  readonly enacted?: boolean
+}
+
+export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
+
+/** Rows of several requests. */
+export function requestTable(requests: readonly Request[]): void {
+  table(
+    ['ID', 'PRINCIPAL', 'REPOSITORY', 'ACTIONS', 'REFS', 'FOR', 'STATE', 'WAITS FOR', 'LAPSES', 'REASON'],
+    requests.map(request => [
+      request.id,
+      request.principal,
+      request.repository,
+      request.actions.join(','),
+      request.refs.join(',') || '*',
+      request.for,
+      request.state,
+      request.waiting_for ?? '',
+      request.state === 'requested' ? when(request.lapses_at) : '',
+      [request.ticket, request.reason].filter(Boolean).join(' '),
+    ]),
+  )
+}
+
+/** Everything about one request. */
+export function showRequest(request: Request): void {
+  const { principal, requester } = request
+  const rows: [string, string | undefined][] = [
+    ['state', request.state],
+    ['for', requester === principal ? principal : `${principal}, asked by ${requester}`],
+    ['repository', request.repository],
+    ['actions', request.actions.join(', ')],
+    ['refs', request.refs.join(', ') || 'every branch and tag'],
+    ['window', `${request.for} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`],
+    ['reason', request.reason || undefined],
+    ['ticket', request.ticket],
+    ['policy', [request.policy, ...request.rules].join(', ')],
+    ['approvers', request.approvers],
+    ['waits for', request.waiting_for],
+    ...request.votes.map(({ by, says, at, comment }): [string, string] => {
+      return [says, `${by}, ${when(at)}${comment === undefined ? '' : `: ${comment}`}`]
+    }),
+    ['lapses', request.state === 'requested' ? when(request.lapses_at) : undefined],
+    ...request.grants.map(({ id, state, expires_at }): [string, string] => [
+      'grant',
+      `${id} ${state}, to ${when(expires_at)}`,
+    ]),
+  ]
+  table(
+    ['REQUEST', request.id],
+    rows.filter((row): row is [string, string] => row[1] !== undefined),
+  )
+}
+
+/** What became of it, as a sentence. */
+export function sayOutcome(request: Request): void {
+  const { id, state, grants, waiting_for } = request
+  if (state === 'requested') {
+    say(`${id} waits for ${waiting_for ?? 'approval'}, until ${when(request.lapses_at)}`)
+    return
+  }
+  if (state === 'approved') {
+    for (const grant of grants) say(`${id} is approved: ${grant.id} is ${grant.state}, to ${when(grant.expires_at)}`)
+    return
+  }
+  const denial = request.votes.findLast(({ says }) => says === 'deny')
+  const by = denial === undefined ? '' : ` by ${denial.by}${denial.comment === undefined ? '' : `: ${denial.comment}`}`
+  say(`${id} is ${state}${state === 'denied' ? by : ''}`)
+}
+
+const WAIT = '30s'
+/** Between answers that come at once, because too many wait. */
+const PAUSE_MILLISECONDS = 500
+
+/**
+ * Waits until a request is decided and the gate acts on it.
+ * @param until milliseconds of the monotonic clock; then what is known is given back, decided or not
+ */
+export async function untilDecided(client: Client, id: string, until = Number.POSITIVE_INFINITY): Promise<Request> {
+  for (;;) {
+    const left = until - performance.now()
+    const wait = left < 30_000 ? `${Math.max(1, Math.ceil(left / 1000))}s` : WAIT
+    const request = await client.call<Request>('GET', `${pathOf(id)}?wait=${wait}`)
+    if ((request.state !== 'requested' && request.enacted !== false) || performance.now() >= until) return request
+    await new Promise(resolve => setTimeout(resolve, PAUSE_MILLISECONDS))
+  }
+}
+
+/** A line for a person who decides, with nothing in it that a terminal would act on. */
+export function sayAsked(request: Request): void {
+  const what = `${request.actions.join(',')} ${request.repository} ${request.refs.join(',') || '(every branch and tag)'}`
+  const why = [request.ticket, request.reason].filter(Boolean).join(' ')
+  data(plain(`${request.id}  ${request.principal}  ${what}  for ${request.for}  ${why}`.trimEnd()))
+}

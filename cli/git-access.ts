@@ -1,0 +1,176 @@
+#!/usr/bin/env node
+import { Command } from 'commander'
+import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
+import { bodyOf, sendWish, type Wish, wishing } from './access/wish.ts'
+import { query } from './client.ts'
+import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
+import { completionCommand } from './completion.ts'
+import { runCommand, version } from './run.ts'
+import { CommandError, data, EXIT, json, say, table, when } from './say.ts'
+import { whoamiCommand } from './whoami.ts'
+
+const HELP_AFTER = `
+Where the gate is and who asks: DRAWBRIDGE_URL, and DRAWBRIDGE_TOKEN_FILE or DRAWBRIDGE_TOKEN.
+
+Exit status: 0 done, or approved; 1 refused, denied, withdrawn or lapsed; 2 not understood; 3 unreachable; 4 not allowed;
+5 not decided yet.`
+
+/** `git access`: what a developer types. */
+export function gitAccess(): Command {
+  const program = new Command('git-access')
+    .description('windows in the gate in front of your Git hosts: ask for one, wait for it, give it back')
+    .version(version(), '-V, --version')
+    .addHelpText('after', HELP_AFTER)
+    .addCommand(requestCommand())
+    .addCommand(statusCommand())
+    .addCommand(waitCommand())
+    .addCommand(releaseCommand())
+    .addCommand(withdrawCommand())
+    .addCommand(explainCommand())
+    .addCommand(whoamiCommand())
+  return program.addCommand(completionCommand(program))
+}
+
+function requestCommand(): Command {
+  return wishing(asking('request', 'ask for a window'))
+    .option('--wait', 'until it is decided; Ctrl-C leaves the request standing')
+    .action(async (repository: string, options: Wish & { wait?: boolean }) => {
+      const client = gate(options)
+      let request = await sendWish<Request>(client, '/requests', bodyOf(repository, options))
+      if (options.wait && request.state === 'requested') {
+        sayOutcome(request)
+        request = await untilDecided(client, request.id)
+      }
+      if (options.json) json(request)
+      else data(request.id)
+      sayOutcome(request)
+      sayUnlessEnacted(request)
+      if (options.wait) process.exitCode = statusOf(request)
+    })
+}
+
+interface Grant {
+  readonly id: string
+  readonly repository: string
+  readonly actions: readonly string[]
+  readonly refs: readonly string[]
+  readonly state: string
+  readonly expires_at: string
+  readonly reason: string
+}
+
+function statusCommand(): Command {
+  return asking('status', 'what you have asked for and what is open; or one request')
+    .argument('[id]', 'r-…')
+    .action(async (id: string | undefined, options: Common) => {
+      const client = gate(options)
+      if (id !== undefined) {
+        const request = await client.call<Request>('GET', pathOf(id))
+        return options.json ? json(request) : showRequest(request)
+      }
+      const me = await client.call<{ principal: string }>('GET', '/whoami')
+      const mine = query({ principal: me.principal, open: true })
+      const { grants } = await client.call<{ grants: Grant[] }>('GET', `/grants${mine}`)
+      const { requests } = await client.call<{ requests: Request[] }>('GET', '/requests?mine=true&state=requested')
+      if (options.json) return json({ grants, requests })
+      if (grants.length + requests.length === 0) return say('nothing is open and nothing is asked for')
+      table(
+        ['GRANT', 'REPOSITORY', 'ACTIONS', 'REFS', 'STATE', 'UNTIL', 'REASON'],
+        grants.map(grant => [
+          grant.id,
+          grant.repository,
+          grant.actions.join(','),
+          grant.refs.join(',') || '*',
+          grant.state,
+          when(grant.expires_at),
+          grant.reason,
+        ]),
+      )
+      requestTable(requests)
+    })
+}
+
+function waitCommand(): Command {
+  return asking('wait', 'until a request is decided and the gate acts on it')
+    .argument('<id>', 'r-…')
+    .option('--timeout <seconds>', 'no longer than this; exit status 5 then', wholeNumber)
+    .action(async (id: string, options: Common & { timeout?: number }) => {
+      const until = options.timeout === undefined ? undefined : performance.now() + options.timeout * 1000
+      const request = await untilDecided(gate(options), id, until)
+      if (options.json) json(request)
+      sayOutcome(request)
+      process.exitCode = statusOf(request)
+    })
+}
+
+function releaseCommand(): Command {
+  return asking('release', 'end windows of your own: at the end of the work')
+    .argument('<id...>', 'g-…, or r-… for all windows of a request')
+    .option('--reason <text>')
+    .action(async (ids: string[], options: Common & { reason?: string }) => {
+      const client = gate(options)
+      for (const id of ids) {
+        for (const grant of id.startsWith('r-') ? await standingOf(client, id) : [id]) {
+          const path = `/grants/${encodeURIComponent(grant)}/release`
+          const released = await client.call<Grant & { enacted?: boolean }>('POST', path, { reason: options.reason })
+          if (options.json) json(released)
+          say(`${grant} is over`)
+          sayUnlessEnacted(released)
+        }
+      }
+    })
+}
+
+async function standingOf(client: ReturnType<typeof gate>, id: string): Promise<string[]> {
+  const { grants } = await client.call<Request>('GET', pathOf(id))
+  const standing = grants.filter(({ state }) => state === 'live' || state === 'scheduled').map(grant => grant.id)
+  if (standing.length === 0) throw new CommandError(EXIT.failed, `${id} has no window that stands`)
+  return standing
+}
+
+function withdrawCommand(): Command {
+  return asking('withdraw', 'take a request back, and the windows it opened')
+    .argument('<id...>', 'r-…')
+    .option('--reason <text>')
+    .action(async (ids: string[], options: Common & { reason?: string }) => {
+      for (const id of ids) {
+        const { reason } = options
+        const request = await gate(options).call<Request>('POST', `${pathOf(id)}/withdraw`, { reason })
+        if (options.json) json(request)
+        say(`${id} is withdrawn`)
+        sayUnlessEnacted(request)
+      }
+    })
+}
+
+interface Prospect {
+  readonly possible: boolean
+  readonly policy?: string
+  readonly rules: readonly string[]
+  readonly for?: string
+  readonly way?: string
+  readonly reason?: string
+}
+
+function explainCommand(): Command {
+  return wishing(asking('explain', 'what would come of asking; nothing is asked for')).action(
+    async (repository: string, options: Wish) => {
+      const prospect = await sendWish<Prospect>(gate(options), '/requests/explain', bodyOf(repository, options))
+      if (!prospect.possible) process.exitCode = EXIT.failed
+      if (options.json) return json(prospect)
+      const rule = prospect.rules.length === 0 ? '' : ` (rule ${prospect.rules.join(', ')})`
+      data(prospect.possible ? `${prospect.for}, ${prospect.way}${rule}` : `no${rule}: ${prospect.reason}`)
+    },
+  )
+}
+
+const UNDECIDED = 5
+
+function statusOf({ state }: Request): number {
+  return state === 'approved' ? EXIT.ok : state === 'requested' ? UNDECIDED : EXIT.failed
+}
+
+/** @returns the exit status */
+export const main = (args: readonly string[]): Promise<number> => runCommand(gitAccess(), args)
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
