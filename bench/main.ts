@@ -45,6 +45,7 @@ const backend = await startNginx({ folder: hostFolder })
 const through = await startNginx({
   folder: join(folder, 'none'),
   config: [
+    'keepalive_requests 100000000;',
     ...[
       ['/real/', backend.url],
       ['/replay/', replay.url],
