@@ -21,6 +21,8 @@ const TEST_PROGRAMS = [
   { name: 'postgres', package: 'postgresql', below: '/usr/lib/postgresql' },
   { name: 'setpriv', package: 'util-linux' },
   { name: 'openssl', package: 'openssl' },
+  { name: 'softhsm2-util', package: 'softhsm2' },
+  { name: 'chromium', package: 'chromium' },
 ]
 
 /** Debian keeps servers where an ordinary user's PATH does not lead. */

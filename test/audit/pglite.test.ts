@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
-import { PGLiteSocketServer } from '@electric-sql/pglite-socket'
 import postgres from 'postgres'
 import { expect, test } from 'vitest'
 import { createEmitter } from '../../audit/emit.ts'
@@ -9,6 +8,7 @@ import { parseHead } from '../../audit/head.ts'
 import { HEADS_FILE, startLedger } from '../../audit/main.ts'
 import { list, readIndexed } from '../../audit/read.ts'
 import { verifyLedger } from '../../audit/verify.ts'
+import { servePglite } from '../../deploy/embedded/pglite.ts'
 import { migrate } from '../../deploy/migrate.ts'
 import { until } from '../support/program.ts'
 import { newBoot, temporary } from './database.ts'
@@ -16,12 +16,10 @@ import { end, quiet, start } from './records.ts'
 
 test('the whole ledger works on the one connection of PGlite', async () => {
   const db = await PGlite.create()
-  const server = new PGLiteSocketServer({ db, port: 0, host: '127.0.0.1' })
-  await server.start()
-  const { port } = new URL(`tcp://${server.getServerConn()}`)
+  const folder = await temporary()
+  const server = await servePglite(db, join(folder, '.s.PGSQL.5432'))
   const sql = postgres({
-    host: '127.0.0.1',
-    port: Number(port),
+    path: join(folder, '.s.PGSQL.5432'),
     database: 'postgres',
     user: 'postgres',
     max: 1,
@@ -58,6 +56,6 @@ test('the whole ledger works on the one connection of PGlite', async () => {
   const verdict = await verifyLedger({ entries: readIndexed(sql), heads, keys: [ledger.key.publicKey] })
   expect(verdict).toMatchObject({ ok: true, records: 202, vouched: 202 })
   await sql.end({ timeout: 1 })
-  await server.stop()
+  server.close()
   await db.close()
 })
