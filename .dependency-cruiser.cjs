@@ -57,9 +57,15 @@ module.exports = {
     forbid('console-http-only', '^admin/console/', '^(?!admin/console/).*\\.ts$', 'the console speaks HTTP only'),
     forbid(
       'cli-http-only',
-      '^cli/(?!serve)',
+      '^cli/(?!serve|offline)',
       '^(proxy|admin|grant|audit)/',
       'the CLI speaks HTTP only; serve starts a role by its main',
+    ),
+    forbid(
+      'offline-asks-nobody',
+      '^cli/offline',
+      '^(proxy|admin|grant)/|^audit/(?!boundary|export|head|receipt|verify)',
+      'what was handed out is checked without the gate, by the arithmetic that made it',
     ),
     forbid(
       'serve-mains-only',

@@ -17,6 +17,7 @@ import { health } from './api/health.ts'
 import { keys } from './api/keys.ts'
 import { locks } from './api/locks.ts'
 import { Problem, problemOf } from './api/problem.ts'
+import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
 import { sessions } from './api/sessions.ts'
 import { tokens } from './api/tokens.ts'
@@ -134,7 +135,7 @@ export async function createApi(
         if (request.routeOptions.schema?.body) request.body ??= {}
       })
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-      for (const routes of [whoami, requests, grants, sessions, locks, tokens, keys, audit])
+      for (const routes of [whoami, requests, grants, sessions, locks, tokens, keys, audit, proofs])
         await api.register(routes, control)
     },
     { prefix: BASE },

@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres'
 import { facets } from './facets.ts'
 import { type Head, type HeadKey, signHead, verifyHead } from './head.ts'
-import { GrowingTree, peaksFrom } from './merkle.ts'
+import { GrowingTree, peaksFrom, type Subtree } from './merkle.ts'
 import type { Record } from './record.ts'
 
 // The statements of the ledger writer.
@@ -52,6 +52,8 @@ export interface Move {
   readonly to: ChainEnd
   readonly placed: readonly Placed[]
   readonly own: readonly OwnRecord[]
+  /** Subtrees of the Merkle tree that these records complete. */
+  readonly subtrees: readonly Subtree[]
   /** Sent twice; the chain has them. */
   readonly dropped: readonly string[]
   /** The last number of each run that occurs. */
@@ -115,11 +117,15 @@ export async function inChain(sql: Sql, arrivals: readonly Arrival[]) {
  * postgres 3.4.9 a connection that breaks inside it takes the process along.)
  * @throws ChainMoved when the chain does not end at `from` any more, or the inbox lost one of the records
  */
-export async function commitMove(sql: Sql, { from, to, placed, own, dropped, advanced }: Move): Promise<void> {
+export async function commitMove(
+  sql: Sql,
+  { from, to, placed, own, subtrees, dropped, advanced }: Move,
+): Promise<void> {
   const recorded = new Date(to.recorded)
   // Hashes travel as one string each: arrays of bytea are slow to quote.
   const hashes = Buffer.concat(placed.map(({ hash }) => hash))
   const ownHashes = Buffer.concat(own.map(({ hash }) => hash))
+  const subtreeHashes = Buffer.concat(subtrees.map(({ hash }) => hash))
   try {
     await sql`
       with extended as (
@@ -155,6 +161,13 @@ export async function commitMove(sql: Sql, { from, to, placed, own, dropped, adv
           ${own.map(({ record }) => record.kind)}::text[], ${own.map(({ record }) => facets(record).actor)}::text[],
           ${own.map(({ body }) => body)}::text[]
         ) with ordinality as given (seq, proxy, boot, n, at, kind, actor, body, place)
+      ),
+      grown as (
+        insert into audit.subtree (level, place, hash)
+        select level, place, substring(${subtreeHashes}::bytea from (32 * (ordinal - 1) + 1)::int for 32)
+        from unnest(${subtrees.map(({ level }) => level)}::smallint[], ${subtrees.map(({ place }) => String(place))}::bigint[])
+          with ordinality as given (level, place, ordinal)
+        on conflict (level, place) do update set hash = excluded.hash
       ),
       dropped as (
         delete from audit.inbox where arrival = any(${[...dropped]}::bigint[])
@@ -192,6 +205,12 @@ export async function storedHeads(sql: Sql, after = 0, limit = 10_000): Promise<
   const rows = await sql<{ seq: string; hash: Buffer; root: Buffer; time: Date; key: string; signature: Buffer }[]>`
     select seq, hash, root, time, key, signature from audit.head where seq > ${after} order by seq limit ${limit}`
   return rows.map(headOf)
+}
+
+/** The first head in the database over at least so many records. */
+export async function storedHeadOver(sql: Sql, seq: number): Promise<Head | undefined> {
+  const [head] = await storedHeads(sql, seq - 1, 1)
+  return head
 }
 
 /** The last head in the database that this key signed. */

@@ -20,7 +20,7 @@ import { canonical } from './canonical.ts'
 import { entryForm, link } from './chain.ts'
 import type { Log } from './emit.ts'
 import type { Head, HeadKey } from './head.ts'
-import { GrowingTree } from './merkle.ts'
+import { GrowingTree, type Subtree } from './merkle.ts'
 import { type Publisher, publication } from './publish.ts'
 import type { Record } from './record.ts'
 
@@ -207,7 +207,8 @@ export function startWriter(options: WriterOptions): Writer {
     await learnSources(arrivals)
     const present = await alreadyThere(arrivals)
 
-    const tree = new GrowingTree(from.tree.peaks())
+    const subtrees: Subtree[] = []
+    const tree = new GrowingTree(from.tree.peaks(), subtree => subtrees.push(subtree))
     const recorded = Math.max(Date.now(), from.recorded)
     let { seq, hash } = from
     const place = ({ proxy, boot, n, at, body }: Omit<Arrival, 'arrival'>) => {
@@ -237,7 +238,7 @@ export function startWriter(options: WriterOptions): Writer {
     }
 
     const to = { seq, hash, recorded, tree }
-    await commitMove(sql, { from, to, placed, own, dropped, advanced: [...advanced.values()] })
+    await commitMove(sql, { from, to, placed, own, subtrees, dropped, advanced: [...advanced.values()] })
     ownRecords += own.length
     for (const [run, { last }] of advanced) sources.set(run, last)
     chain = to

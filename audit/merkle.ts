@@ -12,7 +12,8 @@ export function leafHash(data: Uint8Array): Buffer {
   return sha256(LEAF, data)
 }
 
-function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
+/** The hash of the node over two subtrees. */
+export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
   return sha256(NODE, left, right)
 }
 
@@ -25,23 +26,41 @@ export interface Peaks {
   readonly roots: readonly Buffer[]
 }
 
+/** Smaller subtrees are not worth keeping: their leaves are read and hashed in a millisecond. */
+export const SUBTREE_LEVEL_MIN = 8
+
+/** The root over the leaves `place` · 2^`level` to (`place` + 1) · 2^`level` - 1. */
+export interface Subtree {
+  readonly level: number
+  readonly place: number
+  readonly hash: Buffer
+}
+
 export const NO_PEAKS: Peaks = { size: 0, roots: [] }
 
 /** A tree that grows; what the ledger writer keeps. */
 export class GrowingTree {
   #size: number
   readonly #roots: Buffer[]
+  readonly #finished: ((subtree: Subtree) => void) | undefined
 
-  constructor(peaks: Peaks = NO_PEAKS) {
+  /** @param finished told of each perfect subtree that is complete, of 2^`SUBTREE_LEVEL_MIN` leaves and more */
+  constructor(peaks: Peaks = NO_PEAKS, finished?: (subtree: Subtree) => void) {
     this.#size = peaks.size
     this.#roots = [...peaks.roots]
+    this.#finished = finished
   }
 
   /** Adds the link of the next record. */
   add(data: Uint8Array): void {
     let hash = leafHash(data)
     // Like a carry in binary addition: each trailing one bit of the size is a subtree as large as what is carried.
-    for (let size = this.#size; size % 2 === 1; size = (size - 1) / 2) hash = nodeHash(this.#roots.pop()!, hash)
+    let level = 0
+    for (let size = this.#size; size % 2 === 1; size = (size - 1) / 2) {
+      hash = nodeHash(this.#roots.pop()!, hash)
+      level++
+      if (level >= SUBTREE_LEVEL_MIN) this.#finished?.({ level, place: (size - 1) / 2, hash })
+    }
     this.#roots.push(hash)
     this.#size++
   }
@@ -75,13 +94,29 @@ function bitCount(size: number): number {
 
 /** MTH(D[n]) of the leaf hashes. */
 export function root(leaves: readonly Buffer[]): Buffer {
-  return leaves.length === 0 ? sha256() : subtree(leaves, 0, leaves.length)
+  return leaves.length === 0 ? sha256() : rangeRoot(leaves, { from: 0, to: leaves.length })
 }
 
-function subtree(leaves: readonly Buffer[], from: number, to: number): Buffer {
-  if (to - from === 1) return leaves[from]!
+/** Leaves `from` to `to` - 1, a subtree of some proof. */
+export interface Range {
+  readonly from: number
+  readonly to: number
+}
+
+/** The root over a range of the leaf hashes. */
+export function rangeRoot(leaves: readonly Buffer[], range: Range): Buffer {
+  if (range.to - range.from === 1) return leaves[range.from]!
+  const [left, right] = halves(range)
+  return nodeHash(rangeRoot(leaves, left), rangeRoot(leaves, right))
+}
+
+/** The two subtrees of which a range consists, and how their roots make its own. */
+export function halves({ from, to }: Range): readonly [Range, Range] {
   const middle = from + largestPowerBelow(to - from)
-  return nodeHash(subtree(leaves, from, middle), subtree(leaves, middle, to))
+  return [
+    { from, to: middle },
+    { from: middle, to },
+  ]
 }
 
 /** The k of RFC 9162: the largest power of two smaller than n. */
@@ -91,32 +126,38 @@ function largestPowerBelow(n: number): number {
   return power
 }
 
-/** PATH(index, D[n]), section 2.1.3.1: the siblings on the way from a leaf to the root, lowest first. */
+/** PATH(index, D[size]), section 2.1.3.1: the siblings on the way from a leaf to the root, lowest first. */
+export function inclusionRanges(index: number, size: number): Range[] {
+  if (!(index >= 0 && index < size)) throw new RangeError(`leaf ${index} is not among ${size}`)
+  return path(index, { from: 0, to: size })
+}
+
+function path(index: number, range: Range): Range[] {
+  if (range.to - range.from === 1) return []
+  const [left, right] = halves(range)
+  return index < right.from ? [...path(index, left), right] : [...path(index, right), left]
+}
+
+/** PROOF(first, D[second]), section 2.1.4.1: shows that the tree of `first` leaves is a beginning of the one of `second`. */
+export function consistencyRanges(first: number, second: number): Range[] {
+  if (!(first > 0 && first <= second)) throw new RangeError(`${first} is not between 1 and ${second}`)
+  return subproof(first, { from: 0, to: second }, true)
+}
+
+function subproof(first: number, range: Range, whole: boolean): Range[] {
+  if (first === range.to) return whole ? [] : [range]
+  const [left, right] = halves(range)
+  return first <= right.from ? [...subproof(first, left, whole), right] : [...subproof(first, right, false), left]
+}
+
+/** The proof itself, of leaf hashes at hand. */
 export function inclusionProof(index: number, leaves: readonly Buffer[]): Buffer[] {
-  if (!(index >= 0 && index < leaves.length)) throw new RangeError(`leaf ${index} is not among ${leaves.length}`)
-  return path(index, leaves, 0, leaves.length)
+  return inclusionRanges(index, leaves.length).map(range => rangeRoot(leaves, range))
 }
 
-function path(index: number, leaves: readonly Buffer[], from: number, to: number): Buffer[] {
-  if (to - from === 1) return []
-  const middle = from + largestPowerBelow(to - from)
-  return index < middle
-    ? [...path(index, leaves, from, middle), subtree(leaves, middle, to)]
-    : [...path(index, leaves, middle, to), subtree(leaves, from, middle)]
-}
-
-/** PROOF(first, D[n]), section 2.1.4.1: shows that the tree of `first` leaves is a beginning of this one. */
+/** The proof itself, of leaf hashes at hand. */
 export function consistencyProof(first: number, leaves: readonly Buffer[]): Buffer[] {
-  if (!(first > 0 && first <= leaves.length)) throw new RangeError(`${first} is not between 1 and ${leaves.length}`)
-  return subproof(first, leaves, 0, leaves.length, true)
-}
-
-function subproof(first: number, leaves: readonly Buffer[], from: number, to: number, whole: boolean): Buffer[] {
-  if (first === to) return whole ? [] : [subtree(leaves, from, to)]
-  const middle = from + largestPowerBelow(to - from)
-  return first <= middle
-    ? [...subproof(first, leaves, from, middle, whole), subtree(leaves, middle, to)]
-    : [...subproof(first, leaves, middle, to, false), subtree(leaves, from, middle)]
+  return consistencyRanges(first, leaves.length).map(range => rangeRoot(leaves, range))
 }
 
 /** Section 2.1.3.2: whether the proof leads from this leaf hash at `index` to the root of a tree of `size` leaves. */

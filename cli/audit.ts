@@ -1,9 +1,10 @@
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { Command, Option } from 'commander'
-import { query, readText } from './client.ts'
+import { query } from './client.ts'
 import { asking, type Common, gate, wholeNumber } from './command.ts'
 import { events } from './events.ts'
+import { keptHeads, verifyExport, verifyProof } from './offline.ts'
 import { CommandError, data, EXIT, json, plain, say, when } from './say.ts'
 
 interface Entry {
@@ -30,7 +31,7 @@ type Filters = { readonly [name in keyof typeof FILTERS]?: string }
 const RETRY_MILLISECONDS = 1_000
 const PAGE_MAX = 500
 
-/** `drawbridge audit tail|list|export|verify` */
+/** `drawbridge audit tail|list|export|receipt|consistency|verify` */
 export function auditCommand(): Command {
   return new Command('audit')
     .description('the ledger: what was done, asked and refused')
@@ -68,30 +69,90 @@ export function auditCommand(): Command {
         }),
     )
     .addCommand(
-      asking('verify', 'check every record against the signed heads')
+      asking('receipt', 'proof that an operation is in the ledger, for whoever has the public key')
+        .argument('<operation>', 'op-…, or a sequence number')
+        .action(async (operation: string, options: Common) => {
+          json(await untilSigned(() => gate(options).call('GET', `/audit/receipts/${encodeURIComponent(operation)}`)))
+        }),
+    )
+    .addCommand(
+      asking('consistency', 'proof that the ledger of one head is the beginning of the ledger of another')
+        .argument('<first>', 'how many records the earlier head is over', wholeNumber)
+        .argument('<second>', 'how many the later one', wholeNumber)
+        .action(async (first: number, second: number, options: Common) => {
+          json(await gate(options).call('GET', `/audit/consistency${query({ first, second })}`))
+        }),
+    )
+    .addCommand(
+      asking('verify', 'check every record against the signed heads; or, offline, what was handed out')
         .option(
           '--heads <file>',
           'heads that were kept elsewhere, one JSON object a line; else those the gate published',
         )
-        .action(async (options: Common & { heads?: string }) => {
-          const heads = options.heads === undefined ? undefined : readHeads(options.heads)
-          const verdict = await gate(options).call<Verdict>('POST', '/audit/verify', heads ? { heads } : {})
-          if (options.json) json(verdict)
-          for (const gap of verdict.gaps)
-            say(`gap: ${gap.to - gap.from + 1} records of ${gap.proxy} were lost before record ${gap.seq}`)
-          if (verdict.fault) {
-            throw new CommandError(EXIT.failed, `record ${verdict.fault.seq}: ${verdict.fault.what}`)
+        .option('--receipt <file>', 'check a receipt or a proof of consistency, and ask nobody')
+        .option('--export <file>', 'check a JSON Lines export, and ask nobody')
+        .option('--key <file>', 'public key of the heads (ledger-head.key.pub), for --receipt and --export')
+        .action(async (options: Common & VerifyOptions) => {
+          const { receipt, export: exported, heads, key } = options
+          if (receipt !== undefined) {
+            await verifyProof(receipt, { key: needed(key), heads, json: options.json })
+            return
           }
-          say(`${verdict.records} records are whole; ${verdict.heads} heads vouch for the first ${verdict.vouched}`)
+          const verdict =
+            exported === undefined
+              ? await gate(options).call<Verdict>(
+                  'POST',
+                  '/audit/verify',
+                  heads === undefined ? {} : { heads: keptHeads(heads) },
+                )
+              : await verifyExport(exported, { key: needed(key), heads })
+          tell(verdict, options)
         }),
     )
 }
+
+interface VerifyOptions {
+  readonly heads?: string
+  readonly receipt?: string
+  readonly export?: string
+  readonly key?: string
+}
+
+function needed(key: string | undefined): string {
+  if (key !== undefined) return key
+  throw new CommandError(EXIT.usage, 'whose signature? give --key FILE', 'ledger-head.key.pub, kept with the heads')
+}
+
+function tell(verdict: Verdict, options: Common): void {
+  if (options.json) json(verdict)
+  for (const gap of verdict.gaps)
+    say(`gap: ${gap.to - gap.from + 1} records of ${gap.proxy} were lost before record ${gap.seq}`)
+  if (verdict.fault) {
+    throw new CommandError(EXIT.failed, `record ${verdict.fault.seq}: ${verdict.fault.what}`)
+  }
+  say(`${verdict.records} records are whole; ${verdict.heads} heads vouch for the first ${verdict.vouched}`)
+}
+
+/** Heads are signed every few seconds: a receipt that is asked for at once has to wait for the next. */
+async function untilSigned<T>(ask: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await ask()
+    } catch (error) {
+      const wait = error instanceof CommandError && error.code === 'no-head-yet' && tries < HEAD_TRIES_MAX
+      if (!wait) throw error
+      if (tries === 1) say('waiting for the next signed head')
+      await new Promise(resolve => setTimeout(resolve, RETRY_MILLISECONDS))
+    }
+  }
+}
+const HEAD_TRIES_MAX = 30
 
 interface Verdict {
   readonly records: number
   readonly heads: number
   readonly vouched: number
-  readonly fault?: { readonly seq: number; readonly what: string }
+  readonly fault?: { readonly seq: number; readonly what: string } | undefined
   readonly gaps: readonly { readonly seq: number; readonly proxy: string; readonly from: number; readonly to: number }[]
 }
 
@@ -168,16 +229,4 @@ export function sentence({ seq, recorded, record }: Entry): string {
   const words = [seq, when(recorded), kind, [...new Set(who)].join(' for '), ...what, ...ids]
   const because = typeof reason === 'string' && reason !== '' ? `: ${reason}` : ''
   return plain(`${words.filter(word => word !== '').join(' ')}${because}`)
-}
-
-function readHeads(file: string): unknown[] {
-  const lines = readText(file, '--heads').split('\n')
-  return lines.flatMap((line, index) => {
-    if (line.trim() === '') return []
-    try {
-      return [JSON.parse(line) as unknown]
-    } catch {
-      throw new CommandError(EXIT.usage, `--heads: ${file}, line ${index + 1} is no JSON`)
-    }
-  })
 }

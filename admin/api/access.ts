@@ -41,6 +41,7 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /requests/:id/approve': ENDS_ACCESS,
   'POST /requests/:id/deny': ENDS_ACCESS,
   'POST /requests/:id/withdraw': ANYBODY,
+  'POST /requests/:id/extend': ['developer', 'approver', 'admin'],
 
   'GET /sessions': ANYBODY,
   'POST /sessions/:operation/cut': ENDS_ACCESS,
@@ -62,11 +63,19 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'GET /audit/export': READS_LEDGER,
   'GET /audit/heads': READS_LEDGER,
   'POST /audit/verify': READS_LEDGER,
+  // Of what one did oneself; of everything only those who read the ledger.
+  'GET /audit/receipts/:of': ANYBODY,
+  'GET /audit/consistency': READS_LEDGER,
 }
 
 /** Whether the caller may see grants, sessions, tokens and keys of others. */
 export function seesAll(caller: Caller): boolean {
   return caller.roles.some(role => role !== 'developer')
+}
+
+/** Whether the caller may read the ledger. */
+export function readsLedger(caller: Caller): boolean {
+  return caller.roles.some(role => READS_LEDGER.includes(role))
 }
 
 /** Whether the caller may change what belongs to this principal: one's own, or anybody's as an administrator. */

@@ -38,7 +38,7 @@ const filterFields = {
 const filterSchema = z.strictObject(filterFields)
 const sequence = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 
-const recordView = z.looseObject({
+export const recordView = z.looseObject({
   seq: z.number(),
   recorded: z.string(),
   at: z.string(),
@@ -48,7 +48,7 @@ const recordView = z.looseObject({
   hash: z.string(),
   record: z.looseObject({ kind: z.string() }),
 })
-const headView = z.object({
+export const headView = z.object({
   seq: z.number(),
   hash: z.string(),
   root: z.string(),
