@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Server as TlsServer } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
@@ -19,6 +19,7 @@ import {
 } from '../ca/token.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings, Tls } from '../config/settings.ts'
+import { adminSocket } from '../config/sockets.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
 import { OPERATOR } from './api/access.ts'
@@ -32,11 +33,9 @@ import { createAct } from './register/act.ts'
 const READY_MILLISECONDS_MAX = 30_000
 const CONNECTIONS_MAX = 6
 
-/** Below the state folder: the key tokens are signed with, the ledger's heads, and the operator's socket. */
+/** Below the state folder: the key tokens are signed with, and the ledger's heads. */
 const TOKEN_FOLDER = 'tokens'
 const LEDGER_FOLDER = 'ledger'
-const SOCKET_FOLDER = 'admin'
-const SOCKET_FILE = 'api.sock'
 
 /** Read once, when the role starts. */
 const FIXED_HERE: Fixed = { ...FIXED, 'listen.admin': ({ listen }) => place(listen.admin) }
@@ -165,8 +164,8 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
  * can open it could read the signing key beside it.
  */
 async function listenLocally(control: Control, state: string, log: Logger) {
-  const folder = join(state, SOCKET_FOLDER)
-  const path = join(folder, SOCKET_FILE)
+  const path = adminSocket(state)
+  const folder = dirname(path)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await chmod(folder, 0o700)
   // What a killed process left; one that lives keeps its own open, only nobody finds it any more.

@@ -81,6 +81,12 @@ function prepared(name: RoleName, settings: Settings): Settings {
 async function serveRole(name: RoleName, written: Settings): Promise<number> {
   const log = createLog(name, written.name, process.env)
   const told = untilToldToStop()
+  // From the first moment: unheard, a SIGHUP ends the process.
+  let hangups = 0
+  let hungUp = () => {
+    hangups++
+  }
+  process.on('SIGHUP', () => hungUp())
   let role: Role
   let settings: Settings
   try {
@@ -97,16 +103,19 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
   }
   let reloading = Promise.resolve()
-  process.on('SIGHUP', () => {
+  hungUp = () => {
     // One after the other: the file as it is last read is the one that holds.
     reloading = reloading.then(async () => {
       settings = (await reload(name, role, settings.file, log)) ?? settings
     })
-  })
+  }
+  if (hangups > 0) hungUp()
   log.info({ urls: role.urls }, 'ready')
   announceReady(role.urls, { role: name })
 
   const why = await told
+  hungUp = () => {}
+  await reloading
   log.info({ why, drain: settings.limits.drain }, 'stopping')
   const late = setTimeout(() => {
     log.error('did not stop in time')

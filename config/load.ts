@@ -6,7 +6,8 @@ import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
-import type { Listener, Settings, UpstreamSettings } from './settings.ts'
+import type { Listener, LoginRole, LoginSettings, Settings, UpstreamSettings } from './settings.ts'
+import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
 import { type Path, readYaml, type Yaml } from './yaml.ts'
 
 /**
@@ -33,7 +34,21 @@ export function loadSettings(file: string, env: NodeJS.ProcessEnv): Settings {
     }
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError(file, problems)
-  return settings(parsed.data, path)
+  const loaded = settings(parsed.data, path)
+  const tooDeep = tooDeepSockets(loaded, parsed.data, yaml)
+  if (tooDeep.length > 0) throw new ConfigError(file, tooDeep)
+  return loaded
+}
+
+/** One problem for each setting a socket's path comes from; what is not written comes from `state`. */
+function tooDeepSockets(loaded: Settings, given: Written, yaml: Yaml): Problem[] {
+  const found = new Map<string, Problem>()
+  for (const { setting, path, bytes } of socketsTooDeep(loaded)) {
+    const place = find(given, setting) === undefined ? ['state'] : setting
+    const message = `too deep a folder: its socket ${path} has ${bytes} bytes, and a unix socket's path at most ${SOCKET_PATH_BYTES_MAX}`
+    if (!found.has(written(place))) found.set(written(place), { ...yaml.at(place), path: written(place), message })
+  }
+  return [...found.values()]
 }
 
 function readText(path: string, file: string): string {
@@ -105,6 +120,24 @@ function settings(given: Written, file: string): Settings {
 }
 
 function upstream(name: string, given: Written['upstreams'][string]): UpstreamSettings {
+function login(given: NonNullable<Written['login']>): LoginSettings {
+  const { issuer, client_id: clientId, client_secret: clientSecret, scopes, principal, groups, domains, mfa } = given
+  return {
+    issuer,
+    clientId,
+    ...(clientSecret !== undefined && { clientSecret }),
+    scopes: [...new Set(['openid', ...scopes])],
+    principal,
+    groups,
+    domains,
+    require: new Map(Object.entries(given.require)),
+    roles: new Map(Object.entries(given.roles) as [LoginRole, string[]][]),
+    mfa,
+    lasts: given.lasts,
+    token: given.token,
+  }
+}
+
   return {
     name,
     url: given.url,

@@ -4,12 +4,19 @@ import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { createEmitter } from '../audit/emit.ts'
 import { main as authority } from '../ca/main.ts'
+import { FIXED, type Fixed, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings } from '../config/settings.ts'
+
+/** Read once, when the role starts. */
+const FIXED_HERE: Fixed = { ...FIXED, ca: ({ ca }) => ca, ledger: ({ ledger }) => ledger }
 
 /** The certificate authority as a role: it knows nothing of settings or the ledger, so both are given to it here. */
 export async function main(settings: Settings, { log, trial }: { log: Logger; trial: boolean }) {
   const { directory, socket, passphrase } = settings.ca
+  // Let go of in the opposite order, at the end or when the start fails half-way.
+  await using owned = new AsyncDisposableStack()
   const sql = postgres(settings.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
+  owned.defer(() => sql.end({ timeout: 2 }))
   const emitter = await createEmitter({
     sql,
     proxy: `${settings.name}-ca`,
@@ -21,6 +28,7 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
     ...(passphrase ? { secrets: [passphrase] } : {}),
     log,
   })
+  owned.defer(() => emitter.close())
   const running = await authority({
     directory,
     socket,
@@ -29,14 +37,15 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
     create: trial,
     ...(passphrase ? { protection: { passphrase } } : {}),
   })
+  owned.defer(() => running.close())
+  const rest = owned.move()
   return {
     ready: Promise.resolve(),
     urls: {},
-    reload: async () => {},
-    close: async () => {
-      await running.close()
-      await emitter.close()
-      await sql.end({ timeout: 2 })
-    },
+    // Its keys are opened once: nothing of its own can change while it runs.
+    reload: async (next: Settings) => requireSame(settings, next, FIXED_HERE),
+    refused: (reason: string) =>
+      emitter.emit({ kind: 'config.refused', by: 'drawbridge', version: settingsVersion(settings.file), reason }),
+    close: () => rest.disposeAsync(),
   }
 }

@@ -1,7 +1,7 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { connect, createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { socketFolder } from './embedded/where.ts'
+import { makeSocketFolder } from './embedded/where.ts'
 
 /**
  * Holds a folder for as long as this process lives: by a unix socket, which the kernel takes back however the process ends.
@@ -9,9 +9,7 @@ import { socketFolder } from './embedded/where.ts'
  * @returns undefined when another process holds it
  */
 export async function holdFolder(folder: string, name: string): Promise<(() => void) | undefined> {
-  const sockets = socketFolder(folder)
-  mkdirSync(sockets, { recursive: true, mode: 0o700 })
-  const path = join(sockets, `${name}.lock`)
+  const path = join(makeSocketFolder(folder), `${name}.lock`)
   const server = createServer(connection => connection.end(String(process.pid)))
   server.unref()
   if (!(await listening(server, path))) {

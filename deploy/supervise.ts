@@ -42,6 +42,9 @@ export function supervise(
   const running = new Map<string, ChildProcess>()
   const begun = new Set<string>()
   const timers = new Set<NodeJS.Timeout>()
+  const serving = new WeakSet<ChildProcess>()
+  /** A process that is still starting has no ear for SIGHUP and would end by it: it gets its own once it serves. */
+  const owed = new WeakSet<ChildProcess>()
   const served = new Map<string, Readonly<Record<string, string>>>()
   const {
     promise: ready,
@@ -68,6 +71,8 @@ export function supervise(
     child.on('message', (message: ReadyMessage | FailedMessage) => {
       if (message.kind === 'failed') why = `: ${message.message}`
       if (message.kind !== 'ready') return
+      serving.add(child)
+      if (owed.delete(child)) child.kill('SIGHUP')
       served.set(one.name, message.urls)
       if (served.size === watched.length) allReady(Object.assign({}, ...served.values()))
       for (const other of watched) if (!stopping && startable(other)) start(other, 1)
@@ -99,7 +104,10 @@ export function supervise(
     ready,
     gaveUp,
     hangup: () => {
-      for (const child of running.values()) child.kill('SIGHUP')
+      for (const child of running.values()) {
+        if (serving.has(child)) child.kill('SIGHUP')
+        else owed.add(child)
+      }
     },
     stop: async milliseconds => {
       stopping = true

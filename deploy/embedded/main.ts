@@ -6,7 +6,7 @@ import { PGlite } from '@electric-sql/pglite'
 import { holdFolder } from '../lock.ts'
 import { announceReady, untilToldToStop } from '../parent.ts'
 import { servePglite } from './pglite.ts'
-import { engineSockets } from './where.ts'
+import { engineSockets, makeSocketFolder } from './where.ts'
 
 /**
  * The engines of a trial in a process of their own: `node deploy/embedded/main.ts STATE [redis] [postgres]`.
@@ -14,9 +14,12 @@ import { engineSockets } from './where.ts'
  */
 const [state = '', ...engines] = process.argv.slice(2)
 const sockets = engineSockets(state)
-mkdirSync(sockets.folder, { recursive: true, mode: 0o700 })
+makeSocketFolder(state)
 
 const ORPHANED_MILLISECONDS_MAX = 20_000
+
+// Meant for the roles; there is nothing to read again here.
+process.on('SIGHUP', () => {})
 
 // PGlite takes no lock of its own: two processes on one folder would destroy it.
 const release = await holdFolder(state, 'engines')

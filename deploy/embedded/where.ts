@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { constants, lstatSync, mkdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Settings } from '../../config/settings.ts'
@@ -13,6 +14,22 @@ export function socketFolder(state: string): string {
   const name = createHash('sha256').update(state).digest('hex').slice(0, 12)
   return join(tmpdir(), `drawbridge-${process.getuid?.() ?? 0}-${name}`)
 }
+
+/**
+ * Makes that folder. Elsewhere than below `state` its name can be foretold, and somebody else may have made it first, to answer
+ * at our sockets.
+ * @throws when it is not ours alone
+ */
+export function makeSocketFolder(state: string): string {
+  const folder = socketFolder(state)
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const { uid, mode } = lstatSync(folder)
+  if (uid !== (process.getuid?.() ?? uid) || (mode & S_IFMT) !== S_IFDIR || (mode & 0o022) !== 0) {
+    throw new Error(`${folder} is not ours alone: remove it, or choose a shorter path for state`)
+  }
+  return folder
+}
+const { S_IFMT, S_IFDIR } = constants
 
 /** Socket of the embedded Redis, and the folder of the embedded Postgres's socket. */
 export function engineSockets(state: string) {

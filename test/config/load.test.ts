@@ -7,7 +7,7 @@ import { temporaryFolder } from '../support/program.ts'
 
 const folder = temporaryFolder('config')
 const EXAMPLE = new URL('../../config/drawbridge.example.yaml', import.meta.url).pathname
-const EXAMPLE_ENV = { ACME_PASSWORD: 'pa55', FORGE_TOKEN: 't0ken', CA_PASSPHRASE: 'open' }
+const EXAMPLE_ENV = { OIDC_CLIENT_SECRET: 'c1ient', ACME_PASSWORD: 'pa55', FORGE_TOKEN: 't0ken', CA_PASSPHRASE: 'open' }
 
 const SMALLEST = `
 redis: redis://127.0.0.1:6379/0
@@ -271,4 +271,14 @@ test("the settings in the operator's page and in deploy/ load", () => {
     const text = readFileSync(new URL(`../../deploy/${name}`, import.meta.url), 'utf8')
     load(text.replace('/run/secrets/ca', 'acme'), { GATE_NAME: 'proxy1', POSTGRES_PASSWORD: 'secret' })
   }
+})
+
+test('a folder too deep for a socket is told by the setting it comes from', () => {
+  const deep = `/srv/${'d'.repeat(100)}`
+  expect(complaints(`${SMALLEST}state: ${deep}\n`)).toEqual([
+    `6:8 state: too deep a folder: its socket ${deep}/admin/api.sock has 120 bytes, and a unix socket's path at most 107`,
+  ])
+  const elsewhere = complaints(`${SMALLEST}ca: { socket: ${deep}/ca, directory: ${deep} }\n`)
+  expect(elsewhere.join('\n')).toMatch(/ca\.socket: too deep.*\n.*ca\.directory: too deep/)
+  expect(complaints(`${SMALLEST}state: /srv/${'d'.repeat(87)}\n`)).toEqual([])
 })

@@ -1,11 +1,12 @@
-import { mkdirSync } from 'node:fs'
+import { chmodSync, mkdirSync, rmSync, symlinkSync } from 'node:fs'
 import type { Server } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
 import postgres from 'postgres'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { servePglite } from '../../deploy/embedded/pglite.ts'
-import { engineSockets } from '../../deploy/embedded/where.ts'
+import { engineSockets, makeSocketFolder } from '../../deploy/embedded/where.ts'
 import { holdFolder } from '../../deploy/lock.ts'
 import { temporaryFolder } from '../support/program.ts'
 
@@ -94,4 +95,18 @@ test('a deep state folder has its sockets where their paths are short enough', (
   expect(Buffer.byteLength(engineSockets(deep).postgres)).toBeLessThan(104)
   expect(engineSockets(deep)).toEqual(engineSockets(deep))
   expect(engineSockets(`${deep}a`).folder).not.toBe(engineSockets(`${deep}b`).folder)
+})
+
+test('a folder that somebody made before us at the place that can be foretold is not used', () => {
+  const deep = join(temporaryFolder('deep'), 'd'.repeat(80))
+  const { folder } = engineSockets(deep)
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  mkdirSync(folder)
+  chmodSync(folder, 0o777)
+  expect(() => makeSocketFolder(deep)).toThrow('is not ours alone')
+  rmSync(folder, { recursive: true })
+  symlinkSync(tmpdir(), folder)
+  expect(() => makeSocketFolder(deep)).toThrow('is not ours alone')
+  rmSync(folder)
+  expect(makeSocketFolder(deep)).toBe(folder)
 })

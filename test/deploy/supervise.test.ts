@@ -76,3 +76,13 @@ test('SIGHUP reaches every process', async () => {
   await until(() => one.lines().includes('again'), 'the reload')
   await supervised.stop(5_000)
 })
+
+test('SIGHUP does not end a process that is still starting; it gets its own once it serves', async () => {
+  const late = `setTimeout(() => { process.on('SIGHUP', () => say('again')); ${SERVE} }, 300)`
+  const one = process1('one', late)
+  const supervised = supervise([one.watched], quiet)
+  supervised.hangup()
+  await until(() => one.lines().includes('again'), 'the reload')
+  expect(one.lines()).toEqual(['up', 'again'])
+  await supervised.stop(5_000)
+})
