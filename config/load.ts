@@ -6,7 +6,7 @@ import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
-import type { Listener, LoginRole, LoginSettings, Settings, UpstreamSettings } from './settings.ts'
+import type { Listener, Settings, UpstreamSettings } from './settings.ts'
 import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
 import { type Path, readYaml, type Yaml } from './yaml.ts'
 
