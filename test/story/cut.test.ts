@@ -2,28 +2,17 @@ import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { OperationEnd, OperationStart } from '../../audit/record.ts'
+import type { OperationStart } from '../../audit/record.ts'
 import { cutSession } from '../../grant/sessions.ts'
-import {
-  cloneRepository,
-  commitFile,
-  type GitResult,
-  git,
-  gitOk,
-  makeRepository,
-  noise,
-  refsOf,
-} from '../support/git.ts'
-import { type Line, type LineOptions, startLine } from '../support/line.ts'
+import { cloneRepository, commitFile, git, gitOk, makeRepository, noise, refsOf } from '../support/git.ts'
+import { type Line, startLine } from '../support/line.ts'
 import { temporaryFolder, until } from '../support/program.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
 import { recordsOf } from '../support/told.ts'
+import { UNDERWAY_BYTES, type Underway, underway } from '../support/underway.ts'
 import { operationIn } from '../support/wire.ts'
 
 // What runs ends when its window does. The clients are stock git behind a line that stalls, so that nothing has to be large.
-
-const BYTES = 24 << 20
-const STALL = 1 << 20
 
 let stand: Stand
 let bare: string
@@ -32,9 +21,9 @@ let tip: string
 
 beforeAll(async () => {
   stand = await startStand({ proxies: 2 })
-  bare = await makeRepository(join(stand.folder, 'acme', 'large.git'), { bytes: BYTES })
+  bare = await makeRepository(join(stand.folder, 'acme', 'large.git'), { bytes: UNDERWAY_BYTES })
   work = await cloneRepository(bare)
-  await commitFile(work, 'more.bin', noise(BYTES, 7) as unknown as string)
+  await commitFile(work, 'more.bin', noise(UNDERWAY_BYTES, 7) as unknown as string)
   tip = (await refsOf(bare))['refs/heads/main']!
 })
 afterAll(() => stand?.close())
@@ -47,59 +36,16 @@ beforeEach(async () => {
 })
 afterEach(() => Promise.all(lines.splice(0).map(line => line.stop())))
 
-interface Running {
-  readonly start: OperationStart
-  /** Lets the line go on, and gives how git ended. */
-  finish(): Promise<GitResult>
-  /** The end record, once it is there. */
-  end(milliseconds?: number): Promise<OperationEnd>
-}
-
-type Transport = 'http' | 'ssh'
-
 /** Starts a clone or a push and waits until it is in the middle of its pack. */
 async function inTheMiddle(
   what: 'clone' | 'push',
-  transport: Transport,
+  transport: 'http' | 'ssh',
   repository: string,
   proxy: StartedProxy = stand.proxies[0]!,
-): Promise<Running> {
-  const options: LineOptions = what === 'clone' ? { downAfter: STALL } : { upAfter: STALL }
-  const { url, env } = await stand.remote(transport, repository, proxy)
-  const through = new URL(url)
-  const line = await startLine(Number(through.port), options)
-  lines.push(line)
-  through.port = String(line.port)
-  const before = new Set((await stand.records()).map(record => ('operation' in record ? record.operation : '')))
-  const clone = join(temporaryFolder('clone'), 'work')
-  const args = what === 'clone' ? ['clone', through.href, clone] : ['push', through.href, 'HEAD:refs/heads/main']
-  const running = git(args, { env, ...(what === 'push' && { cwd: work }) })
-  const action = what === 'clone' ? 'fetch' : 'push'
-  const start = await until(
-    async () =>
-      (await stand.records()).find(
-        (record): record is OperationStart =>
-          record.kind === 'operation.start' && record.action === action && !before.has(record.operation),
-      ),
-    `the ${what} to begin`,
-  )
-  await until(() => line.stalled, 'the line to stall')
-  return {
-    start,
-    finish: () => {
-      line.resume()
-      return running
-    },
-    end: milliseconds =>
-      until(
-        async () =>
-          (await recordsOf(stand, start.operation)).find(
-            (record): record is OperationEnd => record.kind === 'operation.end',
-          ),
-        `the ${what} to end`,
-        milliseconds,
-      ),
-  }
+): Promise<Underway> {
+  const started = await underway(stand, { what, transport, repository, proxy, ...(what === 'push' && { work }) })
+  lines.push(started.line)
+  return started
 }
 
 /** Long enough for a cut that should not come to have come. */
@@ -134,7 +80,7 @@ describe.each([
     await stand.revoke(grant, 'PAY-231 is done')
     const end = await clone.end()
     expect(end).toMatchObject({ result: 'cut', reason: 'your window was closed: PAY-231 is done' })
-    expect(end.bytesOut).toBeLessThan(BYTES)
+    expect(end.bytesOut).toBeLessThan(UNDERWAY_BYTES)
     const { status, stderr } = await clone.finish()
     expect(status).toBe(128)
     expect(stderr).toContain('remote: your window was closed: PAY-231 is done')
