@@ -3,6 +3,7 @@ import { GRANTS_PER_PRINCIPAL_MAX } from '../grant/store.ts'
 import type { Caller } from './api/access.ts'
 import { notFound, Problem } from './api/problem.ts'
 import { whyNoVote } from './approval.ts'
+import { lengthenWindows } from './extend.ts'
 import type { Standing } from './policy.ts'
 import type { Act, Change } from './register/act.ts'
 import { countOpenGrants, writeEnd, writeGrant } from './register/grants.ts'
@@ -139,7 +140,9 @@ export async function carry(
       immediate ? `${immediate}: nobody is asked first` : 'by everybody it takes',
       immediate ? 'drawbridge' : by,
     )
-    await openWindows(change, after, immediate ? 'drawbridge' : by)
+    const opener = immediate ? 'drawbridge' : by
+    if (after.asked.extends === undefined) await openWindows(change, after, opener)
+    else await lengthenWindows(change, after, opener, moved.now)
   }
   for (const [index, grant] of (before?.grants ?? []).entries()) {
     const how = after.windows[index]?.state

@@ -35,6 +35,8 @@ export interface Wish {
   readonly reason?: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  /** The request whose windows are to last longer; everything else is what that one asked for. */
+  readonly extends?: string
 }
 
 /** What would come of a wish. */
@@ -129,6 +131,7 @@ export function prospectOf(
     reason: wish.reason ?? '',
     ...(wish.ticket !== undefined && { ticket: wish.ticket }),
     ...(wish.breakGlass && { breakGlass: true }),
+    ...(wish.extends !== undefined && { extends: wish.extends }),
   }
   if (standing.kind === 'none') return withoutPolicy(common, wish)
 

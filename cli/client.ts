@@ -129,7 +129,7 @@ function readUrl(text: string): URL {
 }
 
 function readToken(connection: Connection, env: NodeJS.ProcessEnv): string | undefined {
-  const file = connection.tokenFile
+  const file = connection.tokenFile || undefined
   const token = file === undefined ? env.DRAWBRIDGE_TOKEN : readText(file, '--token-file')
   if (file !== undefined && statSync(file).mode & 0o077) say(`${file} can be read by others; chmod 600 it`)
   if (token === undefined || token.trim() === '') return undefined

@@ -24,10 +24,15 @@ function words(command: Command, path: readonly string[] = []): Words[] {
 const cases = (all: readonly Words[]) =>
   all.map(({ path, next }) => `    '${path}') words='${next.join(' ')}' ;;`).join('\n')
 
+/** What git's own completion calls for `git access`. */
+const asGitCommand = (name: string) =>
+  name.startsWith('git-') ? `\n_${name.replaceAll('-', '_')}() { _${name}; }` : ''
+
 const SHELLS = {
   bash: (name: string, all: readonly Words[]) => `_${name}() {
-  local path='' words='' word
-  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+  local path='' words='' word from=1
+  [[ \${COMP_WORDS[0]} == git ]] && from=2
+  for word in "\${COMP_WORDS[@]:from:COMP_CWORD-from}"; do
     [[ $word == -* ]] && break
     path="\${path:+$path }$word"
   done
@@ -36,7 +41,7 @@ ${cases(all)}
   esac
   COMPREPLY=($(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}"))
 }
-complete -o default -F _${name} ${name}`,
+complete -o default -F _${name} ${name}${asGitCommand(name)}`,
 
   zsh: (name: string, all: readonly Words[]) => `#compdef ${name}
 _${name}() {

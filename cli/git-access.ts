@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
-import { bodyOf, sendWish, type Wish, wishing } from './access/wish.ts'
-import { query } from './client.ts'
+import { completeBody, sendWish, type Wish, wishing } from './access/wish.ts'
+import { type Client, query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
 import { completionCommand } from './completion.ts'
 import { runCommand, version } from './run.ts'
@@ -24,6 +24,7 @@ export function gitAccess(): Command {
     .addCommand(requestCommand())
     .addCommand(statusCommand())
     .addCommand(waitCommand())
+    .addCommand(extendCommand())
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
     .addCommand(explainCommand())
@@ -34,19 +35,43 @@ export function gitAccess(): Command {
 function requestCommand(): Command {
   return wishing(asking('request', 'ask for a window'))
     .option('--wait', 'until it is decided; Ctrl-C leaves the request standing')
-    .action(async (repository: string, options: Wish & { wait?: boolean }) => {
-      const client = gate(options)
-      let request = await sendWish<Request>(client, '/requests', bodyOf(repository, options))
-      if (options.wait && request.state === 'requested') {
-        sayOutcome(request)
-        request = await untilDecided(client, request.id)
-      }
-      if (options.json) json(request)
-      else data(request.id)
-      sayOutcome(request)
-      sayUnlessEnacted(request)
-      if (options.wait) process.exitCode = statusOf(request)
+    .action(async (repository: string | undefined, options: Wish & { wait?: boolean }) => {
+      await askFor('/requests', await completeBody(repository, options), options)
     })
+}
+
+function extendCommand(): Command {
+  return asking('extend', 'ask for more time in a window of yours, before it ends')
+    .argument('<id>', 'r-…, or g-… of a window you asked for')
+    .requiredOption('--for <duration>', 'how long from the approval on: 30m, 2h')
+    .option('--reason <text>', 'why; as before, if left out')
+    .option('--ticket <id>', 'what it belongs to; as before, if left out')
+    .option('--wait', 'until it is decided; Ctrl-C leaves the request standing')
+    .action(async (id: string, options: Wish & { wait?: boolean }) => {
+      const request = id.startsWith('g-') ? await requestOf(gate(options), id) : id
+      const { for: length, reason, ticket } = options
+      await askFor(`${pathOf(request)}/extend`, { for: length, reason, ticket }, options)
+    })
+}
+
+async function askFor(path: string, body: object, options: Common & { readonly wait?: boolean }): Promise<void> {
+  const client = gate(options)
+  let request = await sendWish<Request>(client, path, body)
+  if (options.wait && request.state === 'requested') {
+    sayOutcome(request)
+    request = await untilDecided(client, request.id)
+  }
+  if (options.json) json(request)
+  else data(request.id)
+  sayOutcome(request)
+  sayUnlessEnacted(request)
+  if (options.wait) process.exitCode = statusOf(request)
+}
+
+async function requestOf(client: Client, grant: string): Promise<string> {
+  const { request } = await client.call<{ request?: string }>('GET', `/grants/${encodeURIComponent(grant)}`)
+  if (request !== undefined) return request
+  throw new CommandError(EXIT.failed, `${grant} was not asked for`, 'whoever issued it can extend it')
 }
 
 interface Grant {
@@ -121,7 +146,7 @@ function releaseCommand(): Command {
     })
 }
 
-async function standingOf(client: ReturnType<typeof gate>, id: string): Promise<string[]> {
+async function standingOf(client: Client, id: string): Promise<string[]> {
   const { grants } = await client.call<Request>('GET', pathOf(id))
   const standing = grants.filter(({ state }) => state === 'live' || state === 'scheduled').map(grant => grant.id)
   if (standing.length === 0) throw new CommandError(EXIT.failed, `${id} has no window that stands`)
@@ -154,8 +179,9 @@ interface Prospect {
 
 function explainCommand(): Command {
   return wishing(asking('explain', 'what would come of asking; nothing is asked for')).action(
-    async (repository: string, options: Wish) => {
-      const prospect = await sendWish<Prospect>(gate(options), '/requests/explain', bodyOf(repository, options))
+    async (repository: string | undefined, options: Wish) => {
+      const body = await completeBody(repository, options)
+      const prospect = await sendWish<Prospect>(gate(options), '/requests/explain', body)
       if (!prospect.possible) process.exitCode = EXIT.failed
       if (options.json) return json(prospect)
       const rule = prospect.rules.length === 0 ? '' : ` (rule ${prospect.rules.join(', ')})`

@@ -1,16 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyReply } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { describePlan } from '../../config/policy/approvers.ts'
 import { readDuration, writeDuration } from '../../config/units.ts'
 import { ACTIONS } from '../../grant/grant.ts'
-import { tally, whyNoVote } from '../approval.ts'
 import { castVote, withdrawRequest } from '../decide.ts'
+import { extensionWish } from '../extend.ts'
 import { fileRequest, type Prospect, prospectOf, type Wish } from '../file.ts'
-import type { Standing } from '../policy.ts'
 import { findRequest, listRequests, type RegisteredRequest } from '../register/requests.ts'
-import { ballotOf, next } from '../request.ts'
-import { voterOf, withInvolved } from '../voter.ts'
 import type { Caller } from './access.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
 import {
@@ -19,7 +16,6 @@ import {
   endOf,
   id,
   instant,
-  iso,
   length,
   limit,
   reason,
@@ -28,6 +24,7 @@ import {
   repositoryPattern,
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
+import { enactedView, isOwn, isVisible, requestView, STATES, view } from './requestview.ts'
 
 const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 const REFS_MAX = 64
@@ -40,36 +37,9 @@ const WAITING_MAX = 500
 /** How far back a list looks for what an approver may decide. */
 const LOOKED_THROUGH_MAX = 2_000
 
-const STATES = ['requested', 'approved', 'denied', 'withdrawn', 'lapsed'] as const
 const requestId = z.string().regex(/^r-[0-9a-z]{1,40}$/, 'is no id of a request: r-…')
 
-const requestView = z.object({
-  id: z.string(),
-  state: z.enum(STATES),
-  principal: z.string(),
-  requester: z.string(),
-  repository: z.string(),
-  actions: z.array(action),
-  refs: z.array(z.string()),
-  for: z.string(),
-  starts_at: z.string().optional(),
-  reason: z.string(),
-  ticket: z.string().optional(),
-  break_glass: z.boolean().optional(),
-  digest: z.string().describe('of exactly this; a vote carries it'),
-  policy: z.string(),
-  rules: z.array(z.string()),
-  approvers: z.string().describe('who has to approve'),
-  waiting_for: z.string().optional().describe('who is to be asked now'),
-  votes: z.array(
-    z.object({ by: z.string(), says: z.enum(['approve', 'deny']), at: z.string(), comment: z.string().optional() }),
-  ),
-  made_at: z.string(),
-  lapses_at: z.string(),
-  may_decide: z.boolean().describe('whether you have a vote'),
-  review: z.object({ state: z.string(), due_at: z.string() }).optional(),
-  grants: z.array(z.object({ id: z.string(), state: z.string(), starts_at: z.string(), expires_at: z.string() })),
-})
+const ticket = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
 
 const wish = z.strictObject({
   repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
@@ -78,18 +48,12 @@ const wish = z.strictObject({
   ...length,
   starts_at: instant.optional().describe('when it is approved, if left out'),
   reason: reason.optional(),
-  ticket: z
-    .string()
-    .regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
-    .optional(),
+  ticket: ticket.optional(),
   break_glass: z
     .boolean()
     .optional()
     .describe('at once, where the policy allows it; everything is reviewed afterwards'),
 })
-
-/** Whether the gate acts on it already. False: it is durable, and will as soon as Redis answers. */
-const enactedView = requestView.extend({ enacted: z.boolean() })
 
 export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store, act, enact, policy }) => {
   let waiting = 0
@@ -109,11 +73,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     async (request, reply) => {
       const caller = person(callerOf(request))
       const now = await store.now()
-      const from = { standing: policy.standing(), caller, address: request.ip }
-      const { found, filed } = await fileRequest(act, from, wishOf(request.body, now), now)
-      const enacted = found.grants.length === 0 || (await enact.settle(ENACT_MILLISECONDS_MAX))
-      reply.code(filed === 'same' ? 200 : 201).header('location', `/api/v1/requests/${found.request.id}`)
-      return { ...view(found, from.standing, caller, now), enacted }
+      return await file(wishOf(request.body, now), { caller, address: request.ip, now, reply })
     },
   )
 
@@ -199,8 +159,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
       const gone = new AbortController()
       reply.raw.once('close', () => gone.abort())
       const found = await decided(request.params.id, caller, wait, gone.signal)
-      const enacted = found.grants.length === 0 || (await enact.settle(ENACT_MILLISECONDS_MAX))
-      return { ...view(found, policy.standing(), caller, await store.now()), enacted }
+      return { ...view(found, policy.standing(), caller, await store.now()), enacted: await enacted(found) }
     },
   )
 
@@ -253,11 +212,56 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     },
   )
 
+  app.post(
+    '/requests/:id/extend',
+    {
+      schema: {
+        summary: 'Ask for more time in a window of yours',
+        description: 'A request of its own, decided by the same rules. "for" counts from its approval.',
+        tags: ['requests'],
+        params: z.object({ id: requestId }),
+        body: z.strictObject({ ...length, reason: reason.optional(), ticket: ticket.optional() }),
+        response: { 200: enactedView, 201: enactedView, 404: refusals[400], 409: refusals[400], ...refusals },
+      },
+    },
+    async (request, reply) => {
+      const caller = person(callerOf(request))
+      const now = await store.now()
+      const found = await visible(request.params.id, caller, now)
+      const { reason, ticket } = request.body
+      const window = endOf(request.body, { from: now, after: now, longest: WINDOW_MILLISECONDS_MAX }) - now
+      const more = { window, ...(reason !== undefined && { reason }), ...(ticket !== undefined && { ticket }) }
+      return await file(extensionWish(found, caller, more, now), { caller, address: request.ip, now, reply })
+    },
+  )
+
+  async function file(
+    wish: Wish,
+    from: {
+      readonly caller: Caller
+      readonly address: string
+      readonly now: number
+      readonly reply: FastifyReply
+    },
+  ): Promise<z.infer<typeof enactedView>> {
+    const { caller, address, now, reply } = from
+    const standing = policy.standing()
+    const { found, filed } = await fileRequest(act, { standing, caller, address }, wish, now)
+    reply.code(filed === 'same' ? 200 : 201).header('location', `/api/v1/requests/${found.request.id}`)
+    return { ...view(found, standing, caller, now), enacted: await enacted(found) }
+  }
+
+  /** Whether the gate acts on what has been decided; it is waited for, within bounds. */
+  async function enacted({ request, grants }: RegisteredRequest): Promise<boolean> {
+    const acts = grants.length > 0 || (request.state === 'approved' && request.asked.extends !== undefined)
+    return !acts || (await enact.settle(ENACT_MILLISECONDS_MAX))
+  }
+
   async function outcome(request: string, caller: Caller): Promise<z.infer<typeof enactedView>> {
-    const enacted = await enact.settle(ENACT_MILLISECONDS_MAX)
     const found = await findRequest(sql, request)
     if (found === undefined) throw notFound('request', request)
-    return { ...view(found, policy.standing(), caller, await store.now()), enacted }
+    const settled = await enact.settle(ENACT_MILLISECONDS_MAX)
+    return { ...view(found, policy.standing(), caller, await store.now()), enacted: settled }
   }
 
   /** Another's request is as unknown as one that never was. */
@@ -310,20 +314,6 @@ function wishOf(body: z.infer<typeof wish>, now: number): Wish {
 
 const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)
 
-const isOwn = ({ request }: RegisteredRequest, { principal }: Caller) =>
-  request.asked.principal === principal || request.asked.requester === principal
-
-function isVisible(found: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
-  if (caller.roles.includes('auditor') || caller.roles.includes('admin') || isOwn(found, caller)) return true
-  return mayDecide(found, standing, caller, now)
-}
-
-function mayDecide({ request }: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
-  if (caller.token === undefined || !caller.roles.some(role => role === 'approver' || role === 'admin')) return false
-  const settled = next(withInvolved(standing, request), { kind: 'tick', at: now }).request
-  return whyNoVote(ballotOf(settled), voterOf(standing, caller, now)) === undefined
-}
-
 function explained(prospect: Prospect) {
   if (prospect.kind === 'refused') {
     const { code, reason, rule } = prospect
@@ -332,40 +322,4 @@ function explained(prospect: Prospect) {
   const { conditions, asked, way } = prospect
   const rules = [...conditions.rules]
   return { possible: true, policy: conditions.policy, rules, for: writeDuration(asked.window), way }
-}
-
-function view(found: RegisteredRequest, standing: Standing, caller: Caller, now: number): z.infer<typeof requestView> {
-  const { request } = next(found.request, { kind: 'tick', at: now })
-  const { asked, conditions, review } = request
-  const [target] = asked.targets
-  const { waitingFor } = tally(ballotOf(request), request.votes)
-  return {
-    id: request.id,
-    state: request.state,
-    principal: asked.principal,
-    requester: asked.requester,
-    repository: target?.repository ?? '',
-    actions: [...(target?.actions ?? [])],
-    refs: [...(target?.refs ?? [])],
-    for: writeDuration(asked.window),
-    ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
-    reason: asked.reason,
-    ...(asked.ticket !== undefined && { ticket: asked.ticket }),
-    ...(asked.breakGlass && { break_glass: true }),
-    digest: request.digest,
-    policy: conditions.policy,
-    rules: [...conditions.rules],
-    approvers: conditions.immediate ?? describePlan(conditions.plan),
-    ...(request.state === 'requested' && { waiting_for: describePlan({ steps: [{ slots: waitingFor }] }) }),
-    votes: [...request.votes, ...(review?.votes ?? [])].map(({ voter, says, at, comment }) => {
-      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }) }
-    }),
-    made_at: iso(request.made),
-    lapses_at: iso(request.lapses),
-    may_decide: mayDecide(found, standing, caller, now),
-    ...(review && { review: { state: review.state, due_at: iso(review.due) } }),
-    grants: found.grants.map(({ id, starts, expires }, index) => {
-      return { id, state: request.windows[index]?.state ?? 'expired', starts_at: iso(starts), expires_at: iso(expires) }
-    }),
-  }
 }

@@ -98,6 +98,13 @@ export async function grantsOfRequests(
   return rows.map(registered)
 }
 
+interface Extension {
+  readonly id: string
+  readonly expires: number
+  readonly by: string
+  readonly reason: string
+}
+
 /**
  * Moves the end of a window further. Against a revocation at the same moment the row's lock decides, and a grant that is
  * over stays over.
@@ -105,29 +112,30 @@ export async function grantsOfRequests(
  */
 export async function extendGrant(
   act: Act,
-  extension: { readonly id: string; readonly expires: number; readonly by: string; readonly reason: string },
+  extension: Extension,
+  now: number,
+): Promise<'done' | 'ended' | 'unknown' | 'nearer'> {
+  return await act(async change => await writeExtension(change, extension, now))
+}
+
+/** The same as part of a larger change. */
+export async function writeExtension(
+  change: Change,
+  extension: Extension,
   now: number,
 ): Promise<'done' | 'ended' | 'unknown' | 'nearer'> {
   const { id, by, reason } = extension
   const expires = new Date(extension.expires)
-  return await act(async change => {
-    const [row] = await change.sql<{ principal: string; ended: Date | null; expires: Date }[]>`
-      select principal, ended, expires from control.grant where id = ${id} for update`
-    if (row === undefined) return 'unknown'
-    if (row.ended !== null || row.expires.getTime() <= now) return 'ended'
-    if (row.expires >= expires) return 'nearer'
-    await change.sql`update control.grant set expires = ${expires} where id = ${id}`
-    change.record({
-      kind: 'grant.extended',
-      by,
-      grant: id,
-      principal: row.principal,
-      expires: expires.toISOString(),
-      reason,
-    })
-    change.enact(['grant', id])
-    return 'done'
-  })
+  const [row] = await change.sql<{ principal: string; ended: Date | null; expires: Date }[]>`
+    select principal, ended, expires from control.grant where id = ${id} for update`
+  if (row === undefined) return 'unknown'
+  if (row.ended !== null || row.expires.getTime() <= now) return 'ended'
+  if (row.expires >= expires) return 'nearer'
+  await change.sql`update control.grant set expires = ${expires} where id = ${id}`
+  const { principal } = row
+  change.record({ kind: 'grant.extended', by, grant: id, principal, expires: expires.toISOString(), reason })
+  change.enact(['grant', id])
+  return 'done'
 }
 
 /** A window that came to its end by itself. */
@@ -175,7 +183,7 @@ async function endByItself(change: Change, { id, how, reason }: Over): Promise<v
   }
 }
 
-export async function findGrant(sql: Sql, id: string): Promise<RegisteredGrant | undefined> {
+export async function findGrant(sql: Sql | Change['sql'], id: string): Promise<RegisteredGrant | undefined> {
   const [row] = await sql<GrantRow[]>`select * from control.grant where id = ${id}`
   return row && registered(row)
 }

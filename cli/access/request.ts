@@ -14,6 +14,8 @@ export interface Request {
   readonly starts_at?: string
   readonly reason: string
   readonly ticket?: string
+  /** The request whose window it makes longer. */
+  readonly extends?: string
   readonly digest: string
   readonly policy: string
   readonly rules: readonly string[]
@@ -68,6 +70,7 @@ export function showRequest(request: Request): void {
     ['actions', request.actions.join(', ')],
     ['refs', request.refs.join(', ') || 'every branch and tag'],
     ['window', `${request.for} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`],
+    ['makes longer', request.extends],
     ['reason', request.reason || undefined],
     ['ticket', request.ticket],
     ['policy', [request.policy, ...request.rules].join(', ')],
@@ -93,6 +96,10 @@ export function sayOutcome(request: Request): void {
   const { id, state, grants, waiting_for } = request
   if (state === 'requested') {
     say(`${id} waits for ${waiting_for ?? 'approval'}, until ${when(request.lapses_at)}`)
+    return
+  }
+  if (state === 'approved' && request.extends !== undefined) {
+    say(`${id} is approved: the window of ${request.extends} lasts longer`)
     return
   }
   if (state === 'approved') {

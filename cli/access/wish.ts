@@ -25,7 +25,7 @@ export interface Wish extends Common {
 /** The options that say what is asked for. */
 export function wishing(command: Command): Command {
   return command
-    .argument('<repository>', '<upstream>/<path>, without .git; * within a part, ** across parts')
+    .argument('[repository]', '<upstream>/<path>, without .git; * within a part, ** across parts')
     .option('--push', 'create and update branches; with tags named by --ref, create those')
     .option('--fetch', 'clone and fetch')
     .option('--force', 'move branches that are no fast-forward')
@@ -48,8 +48,44 @@ export function wishing(command: Command): Command {
     .option('--break-glass', 'at once, where the policy allows it; it is reviewed afterwards')
 }
 
+/** What the options leave open is asked of the person, where one sits there; then as `bodyOf`. */
+export async function completeBody(repository: string | undefined, wish: Wish): Promise<object> {
+  if (!process.stdin.isTTY) return bodyOf(repository, wish)
+  const named = repository ?? (await ask('repository, as <upstream>/<path>: '))
+  if (actionsOf(wish).size > 0) return bodyOf(named, wish)
+  const what = await ask('what for, of push fetch force delete tag archive [push]: ')
+  const wanted = what === '' ? ['push'] : what.split(/[\s,]+/)
+  const unknown = wanted.find(word => !ASKABLE.has(word))
+  if (unknown !== undefined) throw new CommandError(EXIT.usage, `${JSON.stringify(unknown)} is nothing to ask for`)
+  const ref = wish.ref ?? several(await ask('branch or pattern [every branch and tag]: '))
+  const length = wish.for ?? ((wish.until === undefined && (await ask('for how long [the usual]: '))) || undefined)
+  const asked = Object.fromEntries(wanted.map(word => [word, true]))
+  return bodyOf(named, { ...wish, ...asked, ref, ...(length !== undefined && { for: length }) })
+}
+
+const ASKABLE: ReadonlySet<string> = new Set(['push', 'fetch', 'force', 'delete', 'tag', 'archive'])
+
 /** The same as the gate wants it. */
-export function bodyOf(repository: string, wish: Wish): object {
+function bodyOf(repository: string | undefined, wish: Wish): object {
+  if (repository === undefined) throw new CommandError(EXIT.usage, 'which repository', 'name it: <upstream>/<path>')
+  const actions = actionsOf(wish)
+  if (actions.size === 0) {
+    throw new CommandError(EXIT.usage, 'what for', 'say --push, --fetch, --force, --delete, --tag or --archive')
+  }
+  return {
+    repository: repository.replace(/\.git$/, ''),
+    actions: [...actions],
+    refs: wish.ref ?? [],
+    for: wish.for,
+    expires_at: wish.until,
+    starts_at: wish.from,
+    reason: wish.reason,
+    ticket: wish.ticket,
+    break_glass: wish.breakGlass,
+  }
+}
+
+function actionsOf(wish: Wish): ReadonlySet<string> {
   const refs = wish.ref ?? []
   const isTag = (ref: string) => ref.startsWith('refs/tags/')
   const actions = new Set(wish.action ?? [])
@@ -60,20 +96,7 @@ export function bodyOf(repository: string, wish: Wish): object {
   if (wish.delete) actions.add('delete')
   if (wish.tag) actions.add('tag')
   if (wish.archive) actions.add('archive')
-  if (actions.size === 0) {
-    throw new CommandError(EXIT.usage, 'what for', 'say --push, --fetch, --force, --delete, --tag or --archive')
-  }
-  return {
-    repository: repository.replace(/\.git$/, ''),
-    actions: [...actions],
-    refs,
-    for: wish.for,
-    expires_at: wish.until,
-    starts_at: wish.from,
-    reason: wish.reason,
-    ticket: wish.ticket,
-    break_glass: wish.breakGlass,
-  }
+  return actions
 }
 
 const ASKED_FOR: Readonly<Record<string, 'reason' | 'ticket'>> = {

@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Command } from 'commander'
 import { describe, expect, test } from 'vitest'
 import { KINDS } from '../../audit/schema.ts'
 import { drawbridge } from '../../cli/drawbridge.ts'
+import { gitAccess } from '../../cli/git-access.ts'
 import { loadSettings } from '../../config/load.ts'
 import { settingsTable } from '../../config/reference.ts'
 import { welcome } from '../../deploy/trial/welcome.ts'
@@ -213,8 +213,7 @@ function commandLines(text: string): string[] {
 function wrongWith(commandLine: string): string[] {
   const [program, ...words] = commandLine.split(/\s+/)
   const isDrawbridge = program === 'drawbridge'
-  const root = isDrawbridge ? drawbridge() : gitAccess
-  if (root === undefined) return [`${commandLine}: there is no git access`]
+  const root = isDrawbridge ? drawbridge() : gitAccess()
   let command = root
   for (const word of isDrawbridge ? words : words.slice(1)) {
     // `grant issue|list`: the first stands for all of them.
@@ -234,5 +233,3 @@ function wrongWith(commandLine: string): string[] {
     .filter(word => !options.has(word))
     .map(word => `${commandLine}: ${command.name()} has no ${word}`)
 }
-
-const gitAccess: Command | undefined = undefined

@@ -1,0 +1,101 @@
+import { z } from 'zod'
+import { describePlan } from '../../config/policy/approvers.ts'
+import { writeDuration } from '../../config/units.ts'
+import { tally, whyNoVote } from '../approval.ts'
+import type { Standing } from '../policy.ts'
+import type { RegisteredRequest } from '../register/requests.ts'
+import { ballotOf, next } from '../request.ts'
+import { voterOf, withInvolved } from '../voter.ts'
+import type { Caller } from './access.ts'
+import { action, iso } from './fields.ts'
+
+/** A request as the API shows it, and to whom. */
+
+export const STATES = ['requested', 'approved', 'denied', 'withdrawn', 'lapsed'] as const
+export const requestView = z.object({
+  id: z.string(),
+  state: z.enum(STATES),
+  principal: z.string(),
+  requester: z.string(),
+  repository: z.string(),
+  actions: z.array(action),
+  refs: z.array(z.string()),
+  for: z.string(),
+  starts_at: z.string().optional(),
+  reason: z.string(),
+  ticket: z.string().optional(),
+  break_glass: z.boolean().optional(),
+  extends: z.string().optional().describe('the request whose window it makes longer'),
+  digest: z.string().describe('of exactly this; a vote carries it'),
+  policy: z.string(),
+  rules: z.array(z.string()),
+  approvers: z.string().describe('who has to approve'),
+  waiting_for: z.string().optional().describe('who is to be asked now'),
+  votes: z.array(
+    z.object({ by: z.string(), says: z.enum(['approve', 'deny']), at: z.string(), comment: z.string().optional() }),
+  ),
+  made_at: z.string(),
+  lapses_at: z.string(),
+  may_decide: z.boolean().describe('whether you have a vote'),
+  review: z.object({ state: z.string(), due_at: z.string() }).optional(),
+  grants: z.array(z.object({ id: z.string(), state: z.string(), starts_at: z.string(), expires_at: z.string() })),
+})
+
+/** Whether the gate acts on it already. False: it is durable, and will as soon as Redis answers. */
+export const enactedView = requestView.extend({ enacted: z.boolean() })
+
+export const isOwn = ({ request }: RegisteredRequest, { principal }: Caller) =>
+  request.asked.principal === principal || request.asked.requester === principal
+
+export function isVisible(found: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
+  if (caller.roles.includes('auditor') || caller.roles.includes('admin') || isOwn(found, caller)) return true
+  return mayDecide(found, standing, caller, now)
+}
+
+function mayDecide({ request }: RegisteredRequest, standing: Standing, caller: Caller, now: number): boolean {
+  if (caller.token === undefined || !caller.roles.some(role => role === 'approver' || role === 'admin')) return false
+  const settled = next(withInvolved(standing, request), { kind: 'tick', at: now }).request
+  return whyNoVote(ballotOf(settled), voterOf(standing, caller, now)) === undefined
+}
+
+export function view(
+  found: RegisteredRequest,
+  standing: Standing,
+  caller: Caller,
+  now: number,
+): z.infer<typeof requestView> {
+  const { request } = next(found.request, { kind: 'tick', at: now })
+  const { asked, conditions, review } = request
+  const [target] = asked.targets
+  const { waitingFor } = tally(ballotOf(request), request.votes)
+  return {
+    id: request.id,
+    state: request.state,
+    principal: asked.principal,
+    requester: asked.requester,
+    repository: target?.repository ?? '',
+    actions: [...(target?.actions ?? [])],
+    refs: [...(target?.refs ?? [])],
+    for: writeDuration(asked.window),
+    ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
+    reason: asked.reason,
+    ...(asked.ticket !== undefined && { ticket: asked.ticket }),
+    ...(asked.breakGlass && { break_glass: true }),
+    ...(asked.extends !== undefined && { extends: asked.extends }),
+    digest: request.digest,
+    policy: conditions.policy,
+    rules: [...conditions.rules],
+    approvers: conditions.immediate ?? describePlan(conditions.plan),
+    ...(request.state === 'requested' && { waiting_for: describePlan({ steps: [{ slots: waitingFor }] }) }),
+    votes: [...request.votes, ...(review?.votes ?? [])].map(({ voter, says, at, comment }) => {
+      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }) }
+    }),
+    made_at: iso(request.made),
+    lapses_at: iso(request.lapses),
+    may_decide: mayDecide(found, standing, caller, now),
+    ...(review && { review: { state: review.state, due_at: iso(review.due) } }),
+    grants: found.grants.map(({ id, starts, expires }, index) => {
+      return { id, state: request.windows[index]?.state ?? 'expired', starts_at: iso(starts), expires_at: iso(expires) }
+    }),
+  }
+}
