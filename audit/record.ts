@@ -154,6 +154,20 @@ export type ControlRecord =
       readonly principal: string
       readonly reason: string
     }
+  /** A person was recognised by the identity provider, and confirmed what the terminal or key shows; and the end of it. */
+  | {
+      readonly kind: 'signin.made' | 'signin.ended'
+      readonly by: string
+      readonly signin: string
+      readonly principal: string
+      readonly address?: string
+      readonly groups?: readonly string[]
+      readonly roles?: readonly string[]
+      /** When a second factor was last shown. */
+      readonly mfa?: string
+      readonly expires?: string
+      readonly reason?: string
+    }
   | {
       readonly kind: 'token.created' | 'token.revoked'
       readonly by: string

@@ -50,6 +50,17 @@ const operation = {
 const by = text.describe('the principal who did it, or drawbridge itself')
 const optionalReason = { reason: text.optional() }
 const lock = { by, principal: text, reason: text }
+const signin = {
+  by,
+  signin: text,
+  principal: text,
+  address: text.optional(),
+  groups: texts.optional(),
+  roles: texts.optional(),
+  mfa: time.optional(),
+  expires: time.optional(),
+  ...optionalReason,
+}
 const token = { by, token: text, principal: text, roles: texts, expires: time.optional() }
 const key = { by, fingerprint: text, principal: text, expires: time.optional() }
 const certificate = { by, serial: text, keyId: text, principals: texts, expires: time.optional(), ...optionalReason }
@@ -118,6 +129,8 @@ const MEMBERS = {
   'session.cut': { by, operation: text, principal: text, reason: text },
   'principal.locked': lock,
   'principal.unlocked': lock,
+  'signin.made': signin,
+  'signin.ended': signin,
   'token.created': token,
   'token.revoked': token,
   'key.registered': key,

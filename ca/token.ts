@@ -26,6 +26,8 @@ export interface TokenClaims {
   readonly id: string
   readonly principal: string
   readonly roles: readonly Role[]
+  /** The sign-in it was given out for; it ends with that. */
+  readonly signin?: string
   readonly audience: string
   readonly issuer: string
   /** Milliseconds since 1970. */
@@ -37,6 +39,7 @@ export interface TokenContent {
   readonly id: string
   readonly principal: string
   readonly roles: readonly Role[]
+  readonly signin?: string
   readonly audience: string
   readonly issuer: string
   /** Milliseconds since 1970; whole seconds count. */
@@ -91,6 +94,7 @@ const claimsSchema = z.object({
   jti: z.string().min(1).max(64),
   sub: z.string().min(1).max(255),
   roles: z.array(z.enum(['developer', 'approver', 'auditor', 'admin'])).max(4),
+  signin: z.string().min(1).max(64).optional(),
   iat: z.int(),
   exp: z.int(),
 })
@@ -98,7 +102,10 @@ const privateJwkSchema = z.object({ kty: z.literal('OKP'), crv: z.literal('Ed255
 
 export async function issueToken(key: TokenKey, content: TokenContent): Promise<string> {
   const issued = Math.floor(content.now / 1000)
-  return await new SignJWT({ roles: [...content.roles] })
+  return await new SignJWT({
+    roles: [...content.roles],
+    ...(content.signin !== undefined && { signin: content.signin }),
+  })
     .setProtectedHeader({ alg: ALGORITHM, typ: TYPE, kid: key.kid })
     .setJti(content.id)
     .setSubject(content.principal)
@@ -142,13 +149,14 @@ export async function verifyToken(token: string, options: TokenOptions): Promise
     if (payload.aud !== options.audience) return refuse('audience', 'for more than this audience')
     const claims = claimsSchema.safeParse(payload)
     if (!claims.success) return refuse('claims', 'claims missing or of the wrong kind')
-    const { jti, sub, roles, iat, exp } = claims.data
+    const { jti, sub, roles, signin, iat, exp } = claims.data
     return {
       ok: true,
       claims: {
         id: jti,
         principal: sub,
         roles,
+        ...(signin !== undefined && { signin }),
         audience: options.audience,
         issuer: options.issuer,
         issued: iat * 1000,

@@ -6,7 +6,7 @@ import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
-import type { Listener, Settings, UpstreamSettings } from './settings.ts'
+import type { Listener, LoginRole, LoginSettings, Settings, UpstreamSettings } from './settings.ts'
 import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
 import { type Path, readYaml, type Yaml } from './yaml.ts'
 
@@ -86,6 +86,7 @@ function settings(given: Written, file: string): Settings {
     state,
     upstreams: new Map(Object.entries(given.upstreams).map(([name, host]) => [name, upstream(name, host)])),
     policy: given.policy === undefined ? undefined : absolute(given.policy),
+    ...(given.login && { login: login(given.login) }),
     ssh: {
       hostKeys: given.ssh.host_keys.map(absolute),
       // One entry may be a whole file of keys.
@@ -115,11 +116,11 @@ function settings(given: Written, file: string): Settings {
       drain: given.limits.drain,
       redisSilence: given.limits.redis_silence,
     },
+    ...(given.notify && { notify: given.notify }),
     ledger: { whenAway: given.ledger.when_away, spoolBytes: given.ledger.spool },
   }
 }
 
-function upstream(name: string, given: Written['upstreams'][string]): UpstreamSettings {
 function login(given: NonNullable<Written['login']>): LoginSettings {
   const { issuer, client_id: clientId, client_secret: clientSecret, scopes, principal, groups, domains, mfa } = given
   return {
@@ -138,6 +139,7 @@ function login(given: NonNullable<Written['login']>): LoginSettings {
   }
 }
 
+function upstream(name: string, given: Written['upstreams'][string]): UpstreamSettings {
   return {
     name,
     url: given.url,
@@ -213,7 +215,7 @@ function display(value: unknown, path: Path, source: Source): string {
   return shown(value)
 }
 
-const SECRET_KEYS = new Set(['password', 'token', 'private_key', 'passphrase'])
+const SECRET_KEYS = new Set(['password', 'token', 'private_key', 'secret', 'signing_secret', 'app_token', 'passphrase', 'client_secret'])
 const SHOWN_CHARACTERS_MAX = 80
 
 function shown(value: unknown): string {

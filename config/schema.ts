@@ -1,6 +1,9 @@
 import { writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { checkRepositoryPattern } from '../grant/pattern.ts'
+import { EVENTS } from './notify.ts'
+import { CLOCK_FORM, DAYS_FORM, isZone, readClock, readDays, weekly } from './policy/hours.ts'
 import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from './units.ts'
 
 /**
@@ -370,6 +373,145 @@ const ca = section({
   passphrase: secret('a passphrase').optional().describe('Of the keys kept in files.'),
 })
 
+// --- notify -----------------------------------------------------------------------------------------------------------
+
+const hours = section({
+  days: text(DAYS_FORM).refine(written => readDays(written) !== undefined, { error: `expected ${DAYS_FORM}` }),
+  from: text(CLOCK_FORM).refine(written => readClock(written) !== undefined, { error: `expected ${CLOCK_FORM}` }),
+  to: text(CLOCK_FORM).refine(written => readClock(written) !== undefined, { error: `expected ${CLOCK_FORM}` }),
+  zone: text('an IANA time zone')
+    .refine(isZone, { error: 'expected an IANA time zone such as Europe/Berlin' })
+    .prefault('UTC'),
+}).transform(({ days, from, to, zone }) =>
+  weekly(zone, [{ days: readDays(days) ?? [], from: readClock(from) ?? 0, to: readClock(to) ?? 0 }]),
+)
+
+const repositoryName = text('a repository as <upstream>/<path>, with * and **').refine(
+  written => checkRepositoryPattern(written) === undefined,
+  { error: 'expected a repository as <upstream>/<path>, where * is part of one segment and ** several' },
+)
+
+const told = {
+  events: list(z.literal(EVENTS, { error: `expected one of ${EVENTS.join(', ')}` }), 'a list of events')
+    .optional()
+    .describe('Only these are told; all when left out.'),
+  repositories: list(repositoryName, 'a list of repositories').optional().describe('Only about these; all when left out.'),
+  hours: hours.optional().describe('Outside of them notices wait, except break-glass and locks.'),
+}
+
+/** Where our notices go is the operator's word alone; only to this machine itself do they go unencrypted. */
+const outside = (accepts: string, protocols: readonly string[]) =>
+  z.string({ error: `expected ${accepts}` }).transform((written, context) => {
+    const url = URL.canParse(written) ? new URL(written) : undefined
+    const here = url !== undefined && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+    const sealed = url !== undefined && protocols.includes(url.protocol)
+    if (url?.hostname && (sealed || (here && url.protocol === 'http:')) && !url.username && !url.password) return url
+    context.issues.push({ code: 'custom', message: `expected ${accepts}`, input: 'a URL that is not shown' })
+    return z.NEVER
+  })
+const HTTPS_FORM = 'an https:// URL without a user name (http:// on this machine only)'
+const mailAddress = matching(/^[^\s@<>"(),:;[\]\\]{1,64}@[A-Za-z0-9.-]{1,253}$/, 'an address such as ops@acme.example')
+
+const channels = {
+  webhook: section({
+    type: z.literal('webhook'),
+    url: outside(HTTPS_FORM, ['https:']),
+    secret: matching(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, 'whsec_ and at least 24 bytes in base64').describe(
+      'What notices are signed with. Write { file: PATH } or ${NAME} rather than the secret itself.',
+    ),
+    ...told,
+  }),
+}
+
+const channel = z.discriminatedUnion('type', [channels.webhook], {
+  error: `expected a mapping whose type is ${Object.keys(channels).join(', ')}`,
+})
+
+const notify = section({
+  ending: duration(MINUTE, 24 * HOUR)
+    .prefault('10m')
+    .describe('How long before its end a window is announced.'),
+  give_up: duration(MINUTE, 30 * 24 * HOUR)
+    .prefault('24h')
+    .describe('How long a notice is tried; then it is listed as dead, and can be sent again.'),
+  people: z
+    .record(
+      text('a principal'),
+      section({
+        email: mailAddress.optional(),
+        slack: matching(/^[UW][A-Z0-9]{2,20}$/, "a member's id such as U012ABC").optional(),
+      }),
+    )
+    .default({})
+    .describe('How people are reached where the names they sign in with do not say.'),
+  channels: z
+    .record(matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'), channel)
+    .default({})
+    .describe('Where notices go, by name: type webhook.'),
+}).transform(({ ending, give_up: giveUp, people, channels: named }) => ({
+  ending,
+  giveUp,
+  people: new Map(Object.entries(people)),
+  channels: Object.entries(named).map(([name, said]) => ({ name, ...said })),
+}))
+
+const ISSUER_FORM = "the provider's issuer: an https:// URL (http:// on this machine only), without ? and #"
+const claimName = (accepts: string) => matching(/^[\x21-\x7e]{1,200}$/, accepts)
+const texts = (accepts: string) => list(text(accepts), `a list of texts, each ${accepts}`)
+
+const login = section({
+  issuer: z
+    .string({ error: `expected ${ISSUER_FORM}` })
+    .transform((written, context) => {
+      const url = URL.canParse(written) ? new URL(written) : undefined
+      const here = url?.protocol === 'http:' && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+      if (url && (url.protocol === 'https:' || here) && !url.username && !url.search && !url.hash) return url
+      context.issues.push({ code: 'custom', message: `expected ${ISSUER_FORM}`, input: written })
+      return z.NEVER
+    })
+    .describe('The issuer of the OpenID Connect provider people sign in with.'),
+  client_id: text('the client id the provider has for us').describe('What the provider calls this gate.'),
+  client_secret: secret('a client secret').optional().describe('Its secret; none: a public client.'),
+  scopes: texts('a scope')
+    .default(['openid', 'profile', 'email'])
+    .describe('What is asked of the provider; `openid` is always asked.'),
+  principal: claimName('the name of a claim')
+    .default('preferred_username')
+    .describe(
+      "The claim that becomes the person's name at the gate; `email` counts only where the provider verified it.",
+    ),
+  groups: claimName('the name of a claim').default('groups').describe("The claim that lists the person's groups."),
+  domains: list(matching(/^[a-z0-9.-]{1,253}$/, 'a domain in lower case'), 'a list of domains')
+    .default([])
+    .describe('Names must be addresses in one of these domains; none: any name.'),
+  require: z
+    .record(z.string(), z.union([text('a text').transform(one => [one]), texts('a value')]), {
+      error: 'expected a mapping of claims to the value, or values, they must have',
+    })
+    .default({})
+    .describe('Claims that must be there, with the value or values they may have.'),
+  roles: section({
+    approver: texts('a group').default([]),
+    auditor: texts('a group').default([]),
+    admin: texts('a group').default([]),
+  })
+    .prefault({})
+    .describe('Groups whose members have a role; everybody who signs in is a developer.'),
+  mfa: section({
+    amr: texts('a method').default(['mfa', 'hwk', 'otp', 'swk', 'fido', 'sms']),
+    acr: texts('a class').default([]),
+    required: z.boolean({ error: 'expected true or false' }).default(false),
+  })
+    .prefault({})
+    .describe(
+      'Values of the claims `amr` and `acr` that stand for a second factor, and whether nobody signs in without.',
+    ),
+  lasts: duration(5 * MINUTE, 24 * HOUR)
+    .prefault('12h')
+    .describe('How long a sign-in is good.'),
+  token: duration(MINUTE, HOUR).prefault('15m').describe('How long one token of it is good; renewed by itself.'),
+})
+
 /** `drawbridge.yaml` as written; parsing it gives values in milliseconds and bytes with every default filled in. */
 export const SETTINGS = section({
   name: matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits, dot, dash and underscore')
@@ -400,6 +542,7 @@ export const SETTINGS = section({
   policy: text('the path of a policy file')
     .optional()
     .describe('Path of the policy file or folder; relative to this file.'),
+  login: login.optional(),
   ssh: ssh.prefault({}),
   ca: ca.prefault({}),
   proxy_protocol: list(cidr, 'a list of networks')
@@ -407,6 +550,7 @@ export const SETTINGS = section({
     .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),
   limits: limits.prefault({}),
   ledger: ledger.prefault({}),
+  notify: notify.optional(),
 })
 
 export type Written = z.output<typeof SETTINGS>

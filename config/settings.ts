@@ -1,3 +1,5 @@
+import type { NotifySettings } from './notify.ts'
+
 /** What `drawbridge.yaml` says, checked and with every default filled in. */
 
 /** An address to listen on: `host:port`, or a unix socket's path. */
@@ -42,6 +44,38 @@ export interface UpstreamSettings {
   readonly connections: number
 }
 
+/** The gate's own roles, by which the API is opened. */
+export type LoginRole = 'developer' | 'approver' | 'auditor' | 'admin'
+
+/** The identity provider people sign in with (OpenID Connect), and what is made of what it says. */
+export interface LoginSettings {
+  /** Its issuer identifier; `https:`, or `http:` on this machine. */
+  readonly issuer: URL
+  readonly clientId: string
+  /** Absent: a public client. */
+  readonly clientSecret?: string
+  readonly scopes: readonly string[]
+  /** The claim that is the person's name at the gate, and the one that lists their groups. */
+  readonly principal: string
+  readonly groups: string
+  /** When not empty, the name is an address in one of these. */
+  readonly domains: readonly string[]
+  /** Claims that must be there, each with one of these values. */
+  readonly require: ReadonlyMap<string, readonly string[]>
+  /** Who has which role, by groups; everybody who signs in is a developer. */
+  readonly roles: ReadonlyMap<LoginRole, readonly string[]>
+  readonly mfa: {
+    /** Values of `amr` and `acr` that say a second factor was shown. */
+    readonly amr: readonly string[]
+    readonly acr: readonly string[]
+    /** Nobody signs in without one. */
+    readonly required: boolean
+  }
+  /** Milliseconds: a sign-in, and one token of it. */
+  readonly lasts: number
+  readonly token: number
+}
+
 export interface Settings {
   /** This gate's name in records: unique among the proxies that share a ledger. */
   readonly name: string
@@ -61,6 +95,8 @@ export interface Settings {
   readonly state: string
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>
   readonly policy: string | undefined
+  /** Absent: nobody signs in here; tokens and keys are handed out. */
+  readonly login?: LoginSettings
   readonly ssh: {
     /** Files of private host keys. */
     readonly hostKeys: readonly string[]
@@ -92,6 +128,8 @@ export interface Settings {
     /** Milliseconds Redis may be unreachable before everything running is cut. */
     readonly redisSilence: number
   }
+  /** Who is told what, and where; absent: nobody. */
+  readonly notify?: NotifySettings
   /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
   readonly ledger: { readonly whenAway: 'refuse' | 'spool'; readonly spoolBytes: number }
 }

@@ -51,11 +51,12 @@ export interface Store {
   /** Refuses a credential (see `Ask.credentials`) for good, or until it would have expired anyway. */
   bar(principal: string, credential: string, end: { reason: string; expires?: number }): Promise<void>
 
-  putKey(key: { fingerprint: string; principal: string; expires: number }): Promise<void>
+  /** `signin`: the sign-in that it stands for its principal by, and ends with. */
+  putKey(key: { fingerprint: string; principal: string; expires: number; signin?: string }): Promise<void>
   /** A dropped key cannot be put again. */
   dropKey(fingerprint: string, expires: number): Promise<void>
   /** Whose registered key this is; undefined when it is nobody's, expired or dropped. */
-  findKey(fingerprint: string): Promise<{ principal: string; expires: number } | undefined>
+  findKey(fingerprint: string): Promise<{ principal: string; expires: number; signin?: string } | undefined>
 
   /** The grants that are live now, of one principal or of all. */
   live(principal?: string): Promise<LiveGrant[]>
@@ -222,15 +223,17 @@ export function createStore(options: {
       await answered(redis.drawbridgeBar(...keys, principal, credential, String(expires ?? 0), channel, cut))
     },
 
-    putKey: async ({ fingerprint, principal, expires }) => {
-      await answered(redis.drawbridgeKey(keyKey(fingerprint), 'put', principal, String(expires)))
+    putKey: async ({ fingerprint, principal, expires, signin = '' }) => {
+      await answered(redis.drawbridgeKey(keyKey(fingerprint), 'put', principal, String(expires), signin))
     },
     dropKey: async (fingerprint, expires) => {
       await answered(redis.drawbridgeKey(keyKey(fingerprint), 'drop', '', String(expires)))
     },
     findKey: async fingerprint => {
       const found = await answered(redis.drawbridgeKey(keyKey(fingerprint), 'find'))
-      return found ? { principal: found[0]!, expires: Number(found[1]) } : undefined
+      if (!found) return undefined
+      const [principal = '', expires, signin] = found
+      return { principal, expires: Number(expires), ...(signin && { signin }) }
     },
 
     live: async principal => {

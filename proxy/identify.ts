@@ -19,6 +19,7 @@ const KEYS_AGAIN_MILLISECONDS = 1_000
 interface Remembered {
   readonly id: string
   readonly principal: string
+  readonly signin?: string
   readonly expires: number
 }
 
@@ -60,7 +61,8 @@ export function identifier({ tokenKeys, now }: IdentifyOptions) {
       if (remembered.size >= REMEMBERED_MAX) remembered.delete(remembered.keys().next().value as string)
       remembered.set(hash, claims)
     }
-    const { principal, id } = claims
-    return { principal, identity: { kind: 'token', id }, credentials: [`token:${id}`], origin }
+    const { principal, id, signin } = claims
+    const credentials = [`token:${id}`, ...(signin === undefined ? [] : [`signin:${signin}`])]
+    return { principal, identity: { kind: 'token', id }, credentials, origin }
   }
 }

@@ -47,7 +47,9 @@ export interface Unrecognised {
 
 export interface IdentityOptions {
   /** For whom the registered key with this SHA256 fingerprint stands; `expires` in milliseconds since 1970. */
-  findKey(fingerprint: string): Promise<{ readonly principal: string; readonly expires?: number } | undefined>
+  findKey(
+    fingerprint: string,
+  ): Promise<{ readonly principal: string; readonly expires?: number; readonly signin?: string } | undefined>
   /** Whether this public key blob may sign user certificates. */
   isAuthority(publicKey: Buffer): boolean
   isRevoked(certificate: Certificate): boolean
@@ -58,6 +60,8 @@ export interface IdentityOptions {
 /** The user name by which everybody may log in, whoever they are: the one in every `git@host:` URL. */
 const ANYBODY = 'git'
 const PRINCIPAL_CHARACTERS_MAX = 128
+/** Names, in certificates of our own, the sign-in they were given out for. */
+const SIGNIN_EXTENSION = 'signin@drawbridge'
 
 /**
  * Finds out for whom a presented key or certificate stands. Also asked again for each command of a connection that stays
@@ -114,7 +118,7 @@ async function keyHolder(
     kind: 'recognised',
     principal: found.principal,
     identity: { kind: 'key', fingerprint: print },
-    credentials: [`key:${print}`],
+    credentials: [`key:${print}`, ...signinOf(found.signin)],
     proof,
   }
 }
@@ -159,10 +163,18 @@ function certificateHolder(
       fingerprint: print,
       authority: fingerprint(certificate.authority),
     },
-    credentials: [`serial:${certificate.serial}`, `key:${print}`],
+    credentials: [
+      `serial:${certificate.serial}`,
+      `key:${print}`,
+      ...signinOf(certificate.extensions.get(SIGNIN_EXTENSION)),
+    ],
     proof: { key, algorithm },
   }
 }
+
+/** What ends with the sign-in it was given out for is refused when that is. */
+const signinOf = (signin: string | true | undefined): string[] =>
+  typeof signin === 'string' && signin !== '' ? [`signin:${signin}`] : []
 
 /** RFC 8332, section 3: the algorithm names a hash, the key type stays ssh-rsa. */
 function keyTypeOfLogin(algorithm: string): string {

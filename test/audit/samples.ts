@@ -40,6 +40,18 @@ export const ONE_OF_EACH: readonly Record[] = [
     reason: 'no grant',
     updates: [update],
   },
+  {
+    kind: 'signin.made',
+    by: 'alice',
+    signin: 's-1',
+    principal: 'alice',
+    address: '192.0.2.7',
+    groups: ['payments'],
+    roles: ['developer'],
+    mfa: '2026-01-31T12:00:00.000Z',
+    expires,
+  },
+  { kind: 'signin.ended', by: 'alice', signin: 's-1', principal: 'alice', reason: 'signed out' },
   { kind: 'signin.refused', origin, code: 'unknown-key', reason: 'not registered', claimed: 'root' },
   {
     kind: 'grant.issued',
