@@ -1,13 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import postgres from 'postgres'
 import { newId } from '../audit/id.ts'
 import { issueToken, loadOrCreateTokenKey, publicKeySet, SESSION_AUDIENCE, SESSION_ISSUER } from '../ca/token.ts'
-import type { UpstreamSettings } from '../config/settings.ts'
+import type { Listener, UpstreamSettings } from '../config/settings.ts'
 import { migrate } from '../deploy/migrate.ts'
 import { ACTIONS, type Grant } from '../grant/grant.ts'
 import { createStore, type Store } from '../grant/store.ts'
@@ -37,7 +36,11 @@ export interface BenchGate {
   stop(): Promise<void>
 }
 
-export async function startGate(upstreams: readonly UpstreamSettings[], count: number): Promise<BenchGate> {
+/** One proxy for each of `listeners`: what it listens with for HTTP. */
+export async function startGate(
+  upstreams: readonly UpstreamSettings[],
+  listeners: readonly Listener[],
+): Promise<BenchGate> {
   const state = temporaryFolder('bench-state')
   const [redis, pg, hostKey, key] = await Promise.all([
     startRedis(),
@@ -67,9 +70,10 @@ export async function startGate(upstreams: readonly UpstreamSettings[], count: n
 
   const children: ChildProcess[] = []
   const proxies: ProxyProcess[] = []
-  for (let i = 1; i <= count; i++) {
+  for (const [i, http] of listeners.entries()) {
     const settings = plainSettings({
-      name: `bench-${i}`,
+      name: `bench-${i + 1}`,
+      listen: { http, ssh: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
       redis: redis.url,
       postgres: pg.url,
       state,
@@ -114,19 +118,4 @@ export async function startGate(upstreams: readonly UpstreamSettings[], count: n
       await Promise.all([redis.stop(), pg.stop()])
     },
   }
-}
-
-/** CPU seconds a process has used so far, its own and that of children it has waited for. */
-export function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    .replace(/^.*\) /, '')
-    .split(' ')
-  const ticks = [11, 12, 13, 14].map(at => Number(fields[at])).reduce((sum, each) => sum + each, 0)
-  return ticks / 100
-}
-
-/** Resident memory of a process now, in bytes. */
-export function residentBytes(pid: number): number {
-  const [, kilobytes] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? []
-  return Number(kilobytes) * 1024
 }

@@ -75,15 +75,3 @@ function isWhole(bytes: Buffer): boolean {
   if (length !== undefined) return bytes.length >= headEnd + 4 + Number(length)
   return bytes.subarray(-5).toString('latin1') === '0\r\n\r\n'
 }
-
-/** The value below which this share of them lies; `sorted` ascending. */
-export function percentile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
-}
-
-export function median(values: readonly number[]): number {
-  return percentile(
-    [...values].sort((a, b) => a - b),
-    0.5,
-  )
-}

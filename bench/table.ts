@@ -1,4 +1,5 @@
-export interface Row {
+/** A figure of one way of doing some work. */
+export interface Figure {
   readonly what: string
   readonly way: string
   readonly value: string
@@ -9,23 +10,51 @@ export interface Row {
   readonly cpuPerGigabyte?: number
 }
 
-/** The rows as a Markdown table, with what they were measured on. */
-export function table(
-  rows: readonly Row[],
-  machine: string,
-  { size, rounds }: { size: number; rounds: number },
-): string {
-  const lines = rows.map(({ what, way, value, ratio, over, cpuPerGigabyte }) => {
-    const times = ratio === undefined ? '' : `${ratio.toFixed(2)} ×${over ? ` ${over}` : ''}`
-    const cpu = cpuPerGigabyte === undefined ? '' : cpuPerGigabyte.toFixed(2)
-    return `| ${what} | ${way} | ${value} | ${times} | ${cpu} |`
-  })
+/** A figure that is to be reached: `most` or `least` says how. */
+export interface Goal {
+  readonly what: string
+  readonly figure: number
+  readonly unit: string
+  readonly most?: number
+  readonly least?: number
+}
+
+export interface Results {
+  readonly figures: readonly Figure[]
+  readonly goals: readonly Goal[]
+}
+
+/** The results as Markdown, with what they were measured on. */
+export function tables({ figures, goals }: Results, heading: string): string {
   return [
-    `Measured on ${machine}; ${size / 1e6} MB; medians of ${rounds} interleaved rounds.`,
+    heading,
     '',
+    ...(goals.length > 0 ? ['| goal | to reach | reached | |', '|---|---|---|---|', ...goals.map(goalLine), ''] : []),
     '| work | way | figure | over direct | proxy CPU s/GB |',
     '|---|---|---|---|---|',
-    ...lines,
+    ...figures.map(figureLine),
     '',
   ].join('\n')
+}
+
+/** Whether it was. NaN, which is what was not measured, never is. */
+export function isReached({
+  figure,
+  most = Number.POSITIVE_INFINITY,
+  least = Number.NEGATIVE_INFINITY,
+}: Goal): boolean {
+  return figure <= most && figure >= least
+}
+
+function figureLine({ what, way, value, ratio, over, cpuPerGigabyte }: Figure): string {
+  const times = ratio === undefined ? '' : `${ratio.toFixed(2)} ×${over ? ` ${over}` : ''}`
+  const cpu = cpuPerGigabyte === undefined ? '' : cpuPerGigabyte.toFixed(2)
+  return `| ${what} | ${way} | ${value} | ${times} | ${cpu} |`
+}
+
+function goalLine(goal: Goal): string {
+  const { what, figure, unit, most, least } = goal
+  const bound = [most !== undefined && `≤ ${most}`, least !== undefined && `≥ ${least}`].filter(Boolean).join(', ')
+  const digits = Math.abs(figure) >= 10 ? 1 : 2
+  return `| ${what} | ${bound} ${unit} | ${figure.toFixed(digits)} ${unit} | ${isReached(goal) ? 'yes' : 'no'} |`
 }

@@ -22,6 +22,8 @@ export interface NginxOptions {
   readonly tls?: { readonly certificate: string; readonly key: string }
   /** Lines for the `server` block: further locations, a redirect, a delay. */
   readonly config?: readonly string[]
+  /** Lines for the `http` block: further upstreams. */
+  readonly http?: readonly string[]
   readonly folder?: string
 }
 
@@ -105,6 +107,7 @@ http {
     least_conn;
     ${options.sockets.map(path => `server unix:${path};`).join('\n    ')}
   }
+  ${(options.http ?? []).join('\n  ')}
   server {
     listen 127.0.0.1:${options.port}${options.tls ? ' ssl' : ''};
     ${[...tls, ...basic, ...bearer, ...(options.config ?? [])].join('\n    ')}
