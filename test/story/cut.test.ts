@@ -23,7 +23,7 @@ beforeAll(async () => {
   stand = await startStand({ proxies: 2 })
   bare = await makeRepository(join(stand.folder, 'acme', 'large.git'), { bytes: UNDERWAY_BYTES })
   work = await cloneRepository(bare)
-  await commitFile(work, 'more.bin', noise(UNDERWAY_BYTES, 7) as unknown as string)
+  await commitFile(work, 'more.bin', noise(UNDERWAY_BYTES, 7))
   tip = (await refsOf(bare))['refs/heads/main']!
 })
 afterAll(() => stand?.close())

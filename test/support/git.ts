@@ -183,7 +183,11 @@ export async function cloneRepository(url: string, options: GitOptions = {}): Pr
 let written = 0
 
 /** Adds a commit that changes one file, and gives its id. */
-export async function commitFile(cwd: string, name = 'file', content = `change ${++written}\n`): Promise<string> {
+export async function commitFile(
+  cwd: string,
+  name = 'file',
+  content: string | Buffer = `change ${++written}\n`,
+): Promise<string> {
   writeFileSync(join(cwd, name), content)
   await gitOk(['add', '--', name], { cwd })
   await gitOk(['commit', '-q', '-m', `change ${name}`], { cwd })

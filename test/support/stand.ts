@@ -40,8 +40,11 @@ export interface Stand {
   grant(grant: Partial<Grant> & { repository: string }): Promise<Grant>
   revoke(grant: Grant, reason?: string): Promise<void>
   token(principal: string): Promise<string>
-  /** Every record so far, in the order they were written by each proxy. */
-  records(): Promise<Record[]>
+  /**
+   * Every record so far, in the order they were written by each proxy. Waits a moment for the ends of what has just ended,
+   * unless told that some of it is still under way.
+   */
+  records(options?: { readonly underway: boolean }): Promise<Record[]>
   /** What git needs to reach `repository` through a proxy as alice. */
   remote(
     transport: 'http' | 'ssh',
@@ -158,7 +161,7 @@ export async function startStand(
       return whole
     },
     revoke: ({ principal, id }, reason = 'the story says so') => store.revoke({ principal, grant: id, reason }),
-    records: async () => {
+    records: async ({ underway } = { underway: false }) => {
       const read = async () => {
         const rows = await sql<
           { body: Record }[]
@@ -167,7 +170,7 @@ export async function startStand(
       }
       // An end is written behind the answer's last byte: what has just ended may need a moment to be on record.
       let records = await read()
-      for (let tries = 0; tries < 20 && unended(records) > 0; tries++) {
+      for (let tries = 0; !underway && tries < 20 && unended(records) > 0; tries++) {
         await new Promise(resolve => setTimeout(resolve, 50))
         records = await read()
       }

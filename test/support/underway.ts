@@ -4,7 +4,6 @@ import { type GitResult, git } from './git.ts'
 import { type Line, type LineOptions, startLine } from './line.ts'
 import { temporaryFolder, until } from './program.ts'
 import type { Stand, StartedProxy } from './stand.ts'
-import { recordsOf } from './told.ts'
 
 // Stock git in the middle of a pack, held there by a line that stalls, so that nothing has to be large or slow.
 
@@ -42,14 +41,15 @@ export async function underway(
   const through = new URL(url)
   const line = await startLine(Number(through.port), options)
   through.port = String(line.port)
-  const before = new Set((await stand.records()).map(record => ('operation' in record ? record.operation : '')))
+  const soFar = () => stand.records({ underway: true })
+  const before = new Set((await soFar()).map(record => ('operation' in record ? record.operation : '')))
   const clone = join(temporaryFolder('clone'), 'work')
   const args = what === 'clone' ? ['clone', through.href, clone] : ['push', through.href, `HEAD:${ref}`]
   const running = git(args, { env, ...(work !== undefined && { cwd: work }) })
   const action = what === 'clone' ? 'fetch' : 'push'
   const start = await until(
     async () =>
-      (await stand.records()).find(
+      (await soFar()).find(
         (record): record is OperationStart =>
           record.kind === 'operation.start' && record.action === action && !before.has(record.operation),
       ),
@@ -66,8 +66,8 @@ export async function underway(
     end: milliseconds =>
       until(
         async () =>
-          (await recordsOf(stand, start.operation)).find(
-            (record): record is OperationEnd => record.kind === 'operation.end',
+          (await soFar()).find(
+            (record): record is OperationEnd => record.kind === 'operation.end' && record.operation === start.operation,
           ),
         `the ${what} to end`,
         milliseconds,
