@@ -31,7 +31,7 @@ type Filters = { readonly [name in keyof typeof FILTERS]?: string }
 const RETRY_MILLISECONDS = 1_000
 const PAGE_MAX = 500
 
-/** `drawbridge audit tail|list|export|receipt|consistency|verify` */
+/** `drawbridge audit tail|list|export|report|receipt|consistency|verify` */
 export function auditCommand(): Command {
   return new Command('audit')
     .description('the ledger: what was done, asked and refused')
@@ -66,6 +66,20 @@ export function auditCommand(): Command {
           const answer = await gate(options).stream(path)
           const to = options.output === undefined ? process.stdout : createWriteStream(options.output, { mode: 0o600 })
           await pipeline(answer, to, { end: options.output !== undefined })
+        }),
+    )
+    .addCommand(
+      asking('report', 'who had access, who gave it, who used it: for auditors')
+        .option('--since <time>', 'from this time on; 30 days before the end unless given')
+        .option('--until <time>', 'before this time; now unless given')
+        .addOption(
+          new Option('--format <format>', 'of the report').choices(['markdown', 'html', 'json']).default('markdown'),
+        )
+        .option('-o, --output <file>', 'instead of standard output')
+        .action(async ({ since, until, format, output, ...options }: Common & ReportOptions) => {
+          const answer = await gate(options).stream(`/audit/report${query({ since, until, format })}`)
+          const to = output === undefined ? process.stdout : createWriteStream(output, { mode: 0o600 })
+          await pipeline(answer, to, { end: output !== undefined })
         }),
     )
     .addCommand(
@@ -109,6 +123,13 @@ export function auditCommand(): Command {
           tell(verdict, options)
         }),
     )
+}
+
+interface ReportOptions {
+  readonly since?: string
+  readonly until?: string
+  readonly format: string
+  readonly output?: string
 }
 
 interface VerifyOptions {

@@ -66,6 +66,7 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   // Of what one did oneself; of everything only those who read the ledger.
   'GET /audit/receipts/:of': ANYBODY,
   'GET /audit/consistency': READS_LEDGER,
+  'GET /audit/report': READS_LEDGER,
 }
 
 /** Whether the caller may see grants, sessions, tokens and keys of others. */

@@ -7,6 +7,7 @@ import { headView, recordView } from './audit.ts'
 import { type Control, callerOf } from './control.ts'
 import { refusals } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
+import { report } from './report.ts'
 
 const hash = z.string().describe('SHA-256, lower-case hex')
 const proof = z.array(hash).describe('RFC 9162, section 2.1: lowest first')
@@ -27,8 +28,11 @@ const consistencyView = z.object({
   proof,
 })
 
-/** What its holder can check without us: `drawbridge audit verify --receipt`. */
-export const proofs: FastifyPluginAsyncZod<Control> = async (app, { sql }) => {
+/** What is given to auditors, and what its holder can check without us: `drawbridge audit verify --receipt`. */
+export const proofs: FastifyPluginAsyncZod<Control> = async (app, control) => {
+  const { sql } = control
+  await app.register(report, control)
+
   app.get(
     '/audit/receipts/:of',
     {

@@ -112,3 +112,17 @@ test('an export is checked against heads kept elsewhere, and asks nobody', async
   expect(bad).toMatchObject({ status: 1 })
   expect(bad.stderr).toContain('record 2: missing')
 })
+
+test('the report comes as Markdown, as a file of HTML and as JSON, for a time', async () => {
+  await grant()
+  await until(async () => (await run('audit', 'list', '--kind', 'grant.issued')).stdout !== '')
+  const words = (await run('audit', 'report')).stdout
+  expect(words).toContain('## Who had access to what, and who used it')
+  expect(words).toContain('| alice | acme/api |')
+  const page = join(folder, 'report.html')
+  expect(await run('audit', 'report', '--format', 'html', '-o', page)).toMatchObject({ status: 0, stdout: '' })
+  expect(readFileSync(page, 'utf8')).toContain('<td>alice</td>')
+  const before = await run('audit', 'report', '--until', '2020-01-31T00:00:00Z', '--format', 'json')
+  expect(JSON.parse(before.stdout)).toMatchObject({ until: '2020-01-31T00:00:00.000Z' })
+  expect(await run('audit', 'report', '--since', 'yesterday')).toMatchObject({ status: 2 })
+})
