@@ -85,6 +85,8 @@ export interface OperationEnd extends Operation {
   readonly updates?: readonly DoneUpdate[]
   /** Objects in the pack that went by, from its header, where one was seen. */
   readonly objects?: number
+  /** The host was not asked for the pack: it was under way for somebody who asked for the same, or kept from before. */
+  readonly reuse?: 'shared' | 'cached'
 }
 
 export interface OperationRefused extends Operation {
@@ -239,6 +241,15 @@ export type LedgerRecord =
       readonly boot: string
       readonly from: number
       readonly to: number
+    }
+  /** Records `from` to `to` were exported to `file` and taken out of the database, as `ledger.retention` says. */
+  | {
+      readonly kind: 'ledger.retained'
+      readonly by: string
+      readonly from: number
+      readonly to: number
+      readonly file: string
+      readonly sha256: string
     }
   /** Stands where a proxy sent an end for an operation that had none open: its number is used, and an operation keeps exactly one end. */
   | { readonly kind: 'ledger.duplicate'; readonly operation: string }

@@ -101,6 +101,7 @@ const MEMBERS = {
     milliseconds: count,
     updates: done.optional(),
     objects: count.optional(),
+    reuse: z.enum(['shared', 'cached']).optional(),
   },
   'operation.refused': { ...operation, identity, origin, code: text, reason: text, updates: asked.optional() },
   'signin.refused': { origin, code: text, reason: text, claimed: text.optional() },
@@ -154,6 +155,7 @@ const MEMBERS = {
   'request.vote': request,
   'ledger.gap': { by, proxy: text, boot: text, from: count, to: count },
   'ledger.duplicate': { operation: text },
+  'ledger.retained': { by, from: count, to: count, file: text, sha256: text },
 } satisfies { readonly [kind in Record['kind']]: Members }
 
 export const KINDS = Object.keys(MEMBERS) as Record['kind'][]

@@ -19,27 +19,32 @@ import type { HostOf } from './hosts.ts'
 import { notice } from './notice.ts'
 import { errPacket, lines, type Refusal } from './refusal.ts'
 import { relay } from './relay.ts'
+import { type Releasable, releasable } from './reuse/releasable.ts'
+import type { Given, Reuse } from './reuse/reuse.ts'
+import type { Session } from './session.ts'
 import type { Upstream } from './upstream/upstream.ts'
 
 export interface FetchOptions {
   readonly gate: Gate
   readonly hostOf: HostOf
+  /** Answers for many who ask for the same; absent: the host is asked by each. */
+  readonly reuse?: Reuse | undefined
 }
 
 /**
  * A clone, fetch or ls-remote. Protocol 2 is a row of commands, each checked and recorded for what it is; protocols 0 and
  * 1 are one request, or over SSH one conversation.
  */
-export async function fetch(client: Client, { gate, hostOf }: FetchOptions): Promise<Served> {
+export async function fetch(client: Client, { gate, hostOf, reuse }: FetchOptions): Promise<Served> {
   const operation = newId('op')
-  const upstream = hostOf(client.repository)(targetOf(client, operation))
+  const upstream = releasable(() => hostOf(client.repository)(targetOf(client, operation)))
   try {
     if (client.part !== 'exchange') {
       const listed = await advertise(client, gate, upstream)
       if (listed.status !== 0 || client.part === 'advertise') return listed
     }
     return client.protocol === 2
-      ? await commands(client, gate, upstream, operation)
+      ? await commands(client, gate, upstream, operation, reuse)
       : await negotiate(client, gate, upstream, operation)
   } finally {
     upstream.close()
@@ -48,7 +53,13 @@ export async function fetch(client: Client, { gate, hostOf }: FetchOptions): Pro
 
 // ---- protocol 2 ----
 
-async function commands(client: Client, gate: Gate, upstream: Upstream, first: string): Promise<Served> {
+async function commands(
+  client: Client,
+  gate: Gate,
+  upstream: Releasable,
+  first: string,
+  reuse: Reuse | undefined,
+): Promise<Served> {
   const reader = commandReader(client.request)
   for (let operation = first; ; operation = newId('op')) {
     let command: Command | undefined
@@ -62,13 +73,18 @@ async function commands(client: Client, gate: Gate, upstream: Upstream, first: s
       const why = `the command ${JSON.stringify(command.name)} is not passed on`
       return refuse(client, await gate.refuse(client, reading(operation, undefined), 'protocol', why))
     }
-    const asked = command.command === 'fetch' ? command.fetch : undefined
+    const fetching = command.command === 'fetch' ? command : undefined
+    const asked = fetching?.fetch
     const served = await one(client, gate, upstream, {
       wanted: reading(operation, asked),
       body: Readable.from([command.raw], { objectMode: false }),
       bytes: command.raw.length,
       // Every answer of protocol 2 that carries a pack carries it on side-band.
       sideband: asked && 'side-band-64k',
+      ...(fetching &&
+        reuse && {
+          reuse: session => reuse.exchange({ client, session, command: fetching, release: upstream.release }),
+        }),
     })
     if (served.status !== 0 || client.part === 'exchange') return served
   }
@@ -124,6 +140,8 @@ interface Exchange {
   /** How much the client said. */
   readonly bytes: number
   readonly sideband: Sideband
+  /** Asked first; undefined: the host is to be asked. */
+  readonly reuse?: (session: Session) => Promise<Given | undefined>
 }
 
 async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exchange): Promise<Served> {
@@ -136,7 +154,9 @@ async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exc
   let counted = false
   let spent: Refusal | undefined
   try {
-    const answer = await upstream.exchange(exchange.body, session.signal)
+    const given = await exchange.reuse?.(session)
+    session.reuse = given?.reused
+    const answer = given?.answer ?? (await upstream.exchange(exchange.body, session.signal))
     const how = await relay(answer, client.response, session, {
       framed: true,
       ...pack,

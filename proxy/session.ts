@@ -33,6 +33,8 @@ export class Session {
   window: { readonly grant: string; readonly until: number } = { grant: '', until: 0 }
   bytesIn = 0
   bytesOut = 0
+  /** Where its answer came from, when the host was not asked for it. */
+  reuse: 'shared' | 'cached' | undefined
   readonly #abort = new AbortController()
   readonly #emit: Emit
   readonly #onEnd: (session: Session) => void
@@ -130,6 +132,7 @@ export class Session {
         bytesIn: this.bytesIn,
         bytesOut: this.bytesOut,
         milliseconds: Math.round(performance.now() - this.startedAt),
+        ...(this.reuse && { reuse: this.reuse }),
       })
     } catch {
       // The ledger is away; `recover` will close this operation as interrupted.

@@ -41,7 +41,8 @@ interface Request {
 export type Command = Request &
   (
     | { readonly command: 'ls-refs'; readonly refPrefixes: readonly string[] }
-    | { readonly command: 'fetch'; readonly fetch: Fetch }
+    /** `lines`: its arguments as they were sent. */
+    | { readonly command: 'fetch'; readonly fetch: Fetch; readonly lines: readonly string[] }
     /** One that is not relayed: `object-info`, `bundle-uri`, or one we have never heard of. */
     | { readonly command: 'other'; readonly name: string }
   )
@@ -88,7 +89,7 @@ export async function readCommand(reader: PacketReader): Promise<Command | undef
   }
   const request = { capabilities, raw: reader.raw() }
   if (name === 'ls-refs') return { ...request, command: name, refPrefixes: refPrefixes(lines) }
-  if (name === 'fetch') return { ...request, command: name, fetch: fetchOf(lines, format, V2_FLAGS) }
+  if (name === 'fetch') return { ...request, command: name, fetch: fetchOf(lines, format, V2_FLAGS), lines }
   return { ...request, command: 'other', name: printable(name, 64) }
 }
 
