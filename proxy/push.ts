@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream'
 import { newId } from '../audit/id.ts'
 import type { AskedUpdate, DoneUpdate } from '../audit/record.ts'
 import { advertise, fault, PUSH_ACTIONS, refuse, type Served, targetOf } from './advertise.ts'
+import { askFor } from './asking.ts'
 import type { Client } from './client.ts'
 import type { Gate, Wanted } from './gate.ts'
 import { TRAILER_BYTES } from './git/objectid.ts'
@@ -64,7 +65,10 @@ async function receive(client: Client, upstream: Upstream, operation: string, op
   const session = await gate.open(client, wanted)
   if ('kind' in session) {
     // Without a window there is nothing to be said of each ref.
-    return sayNo(client, commands, session, session.code === 'ref-refused' ? wanted.reasons : new Map())
+    if (session.code !== 'ref-refused') return sayNo(client, commands, session, new Map())
+    const lacking = commands.updates.filter(({ ref }) => wanted.reasons.has(ref))
+    const hint = askFor(client.repository, lacking)
+    return sayNo(client, commands, { ...session, hint }, wanted.reasons)
   }
   return land(client, upstream, { commands, objects }, wanted, session, options)
 }

@@ -103,7 +103,11 @@ export function sayOutcome(request: Request): void {
     return
   }
   if (state === 'approved') {
-    for (const grant of grants) say(`${id} is approved: ${grant.id} is ${grant.state}, to ${when(grant.expires_at)}`)
+    for (const grant of grants) {
+      const stands = grant.state === 'live' || grant.state === 'scheduled'
+      const now = stands ? `${grant.state}, to ${when(grant.expires_at)}` : `over: ${grant.state}`
+      say(`${id} is approved: ${grant.id} is ${now}`)
+    }
     return
   }
   const denial = request.votes.findLast(({ says }) => says === 'deny')

@@ -6,7 +6,9 @@ import { stopMilliseconds, superviseRoles } from '../../cli/serve.ts'
 import { loadSettings } from '../../config/load.ts'
 import { holdFolder } from '../lock.ts'
 import { untilToldToStop } from '../parent.ts'
+import { writeCommands } from './bin.ts'
 import { trialPeople } from './people.ts'
+import { TRIAL_POLICY } from './policy.ts'
 import { makeHello } from './repository.ts'
 import { trialSettings } from './settings.ts'
 import { welcome } from './welcome.ts'
@@ -37,6 +39,8 @@ async function trial(folder: string): Promise<number> {
   await makeHello(join(upstream, 'hello.git'))
   const settingsFile = join(folder, 'drawbridge.yaml')
   writeFileSync(settingsFile, trialSettings({ ports, upstream, passphrase: passphraseFile(folder) }), { mode: 0o600 })
+  const policyFile = join(folder, 'policy.yaml')
+  if (!existsSync(policyFile)) writeFileSync(policyFile, TRIAL_POLICY, { mode: 0o600 })
   const settings = loadSettings(settingsFile, process.env)
 
   // The terminal closed, or npm was killed: nothing may stay behind.
@@ -52,7 +56,7 @@ async function trial(folder: string): Promise<number> {
     const people = await trialPeople(local)
     const ready = { http, ssh, admin, people, repository: REPOSITORY }
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
-    process.stdout.write(welcome(ready))
+    process.stdout.write(welcome(ready, writeCommands(folder, ready)))
     const why = await Promise.race([told.then(() => undefined), supervised.gaveUp])
     if (why !== undefined) say(`${why}; stopping; more in ${relative(process.cwd(), logFile)}`)
   } else if (outcome !== 'stop') {

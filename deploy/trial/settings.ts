@@ -16,6 +16,7 @@ postgres: embedded
 state: .
 upstreams:
   demo: { url: ${JSON.stringify(`file://${encodeURI(upstream)}/`)} }
+policy: policy.yaml
 ca: { passphrase: { file: ${JSON.stringify(passphrase)} } }
 limits: { drain: 5s }
 `

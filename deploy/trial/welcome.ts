@@ -1,3 +1,4 @@
+import { quoted } from './bin.ts'
 import type { Person } from './people.ts'
 
 /** What var/trial/ready.json says. */
@@ -10,38 +11,49 @@ export interface Ready {
   readonly repository: string
 }
 
-/** The lines to paste: a refusal, a window, a clone, a push, and the record of them. */
-export function welcome(ready: Ready): string {
-  const { http, ssh, admin, people, repository } = ready
-  const person = (role: string) => people.find(({ roles }) => roles.some(held => held === role))
-  const [developer, boss, auditor] = [person('developer'), person('admin'), person('auditor')]
-  const [scheme, rest] = http.split('://')
-  const url = `${scheme}://${developer?.principal}:$DEVELOPER@${rest}/${repository}.git`
+/**
+ * The lines to paste: refused, asked for, approved, cloned, pushed, closed again, and the record of it all.
+ *
+ * @param bin where the commands are
+ */
+export function welcome(ready: Ready, bin: string): string {
+  const { http, ssh, admin, repository } = ready
+  const person = (role: string) => ready.people.find(({ roles }) => roles.includes(role))?.principal ?? role
+  const [developer, approver, auditor] = [person('developer'), person('approver'), person('auditor')]
+  const url = `${http}/${repository}.git`
   const name = repository.split('/').at(-1)
   return `
 ready   http ${http}   ssh ${ssh}   admin ${admin}   (Ctrl-C stops everything)
 
-Paste these into another terminal, in this folder.
+Paste these into another terminal.
 
-# who is who
-DEVELOPER=${developer?.token}
-ADMIN=${boss?.token}
-AUDITOR=${auditor?.token}
+# ${developer} asks, ${approver} approves, ${auditor} reads the record: each is a command that runs another as that person
+export PATH=${quoted(bin)}:"$PATH"
 
 # 1. no window, no way in
-git clone ${url} /tmp/${name}
+${developer} git clone ${url} /tmp/${name}
 
-# 2. a window: ${developer?.principal} may fetch and push for an hour
-curl -sS ${admin}/api/v1/grants -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' \\
-  -d '{"principal":"${developer?.principal}","repository":"${repository}","actions":["fetch","create","update"],"refs":[],"for":"1h","reason":"trying it out"}'
+# 2. ${developer} asks for one; the number of the request is printed
+REQUEST=$(${developer} git access request ${repository} --fetch --push --for 1h --reason 'trying it out')
 
-# 3. now git is git
-git clone ${url} /tmp/${name}
-git -C /tmp/${name} -c user.name=${developer?.principal} -c user.email=${developer?.principal}@example.org commit --allow-empty -m 'Through the gate'
-git -C /tmp/${name} push origin HEAD:refs/heads/mine
+# 3. ${approver} sees what is asked for, and says yes
+${approver} drawbridge request list
+${approver} drawbridge request approve $REQUEST
 
-# 4. the record of it
-curl -sS ${admin}/api/v1/audit -H "Authorization: Bearer $AUDITOR"
+# 4. now git is git
+${developer} git clone ${url} /tmp/${name}
+${developer} git -C /tmp/${name} commit --allow-empty -m 'Through the gate'
+${developer} git -C /tmp/${name} push origin HEAD:refs/heads/mine
+
+# 5. but what was not asked for is refused, with the line that asks for it
+${developer} git -C /tmp/${name} push origin :refs/heads/mine
+
+# 6. ${approver} closes the window; from here on nothing gets through, and whatever still ran would be cut
+${approver} drawbridge request deny $REQUEST --reason 'enough'
+${developer} git -C /tmp/${name} fetch
+
+# 7. the record of it
+${auditor} drawbridge audit list
 
 `
 }

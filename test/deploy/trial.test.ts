@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Ready } from '../../deploy/trial/welcome.ts'
-import { commitFile, git, gitOk, refsOf } from '../support/git.ts'
+import { gitOk, refsOf } from '../support/git.ts'
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
@@ -74,43 +74,55 @@ test('it says where it listens, who there is, and that a port was taken', () => 
   expect(statSync(folder).mode & 0o077).toBe(0)
 })
 
-test('the pasted lines do what they say: refused, let in by a grant, cloned, pushed, recorded', async () => {
-  const alice = ready.people.find(({ principal }) => principal === 'alice')!
-  const bob = ready.people.find(({ principal }) => principal === 'bob')!
-  const carol = ready.people.find(({ principal }) => principal === 'carol')!
-  const url = `${ready.http.replace('//', `//alice:${alice.token}@`)}/${ready.repository}.git`
-  const work = join(temporaryFolder('hello'), 'hello')
-
-  const refused = await git(['clone', url, work])
-  expect(refused.status).toBe(128)
-  expect(refused.stderr).toContain(`ask with: git access request ${ready.repository}`)
-
-  const granted = await fetch(`${ready.admin}/api/v1/grants`, {
-    method: 'POST',
-    headers: { Authorization: `Bearer ${bob.token}`, 'Content-Type': 'application/json' },
-    body: JSON.stringify({
-      principal: 'alice',
-      repository: ready.repository,
-      actions: ['fetch', 'create', 'update'],
-      refs: [],
-      for: '1h',
-      reason: 'trial',
-    }),
+/** Everything between the line that says to paste and the end, as a shell runs it when it is pasted. */
+async function paste(work: string): Promise<{ readonly lines: string; readonly said: string }> {
+  const [, printed = ''] = trial.output().split('Paste these into another terminal.\n')
+  const lines = printed.replaceAll('/tmp/hello', work)
+  const said = { text: '' }
+  // -v prints each line before it is run, so that what it says can be told from what the next one says.
+  const shell = await startProgram('bash', ['-vc', lines], {
+    env: { ...process.env, GIT_TERMINAL_PROMPT: '0' },
+    onOutput: text => {
+      said.text += text
+    },
   })
-  expect(granted.status).toBe(201)
+  await shell.ended
+  await shell.closed
+  return { lines, said: said.text }
+}
 
-  await gitOk(['clone', '-q', url, work])
-  const id = await commitFile(work, 'mine', 'mine\n')
-  await gitOk(['push', '-q', 'origin', 'HEAD:refs/heads/mine'], { cwd: work })
-  expect((await refsOf(join(folder, 'upstream/hello.git')))['refs/heads/mine']).toBe(id)
+test('the printed lines, pasted, tell the whole story: refused, asked, approved, cloned, pushed, closed, recorded', async () => {
+  const work = join(temporaryFolder('hello'), 'hello')
+  const { lines, said } = await paste(work)
+  const steps = said.split(/^# \d\. .*\n/m)
+  expect(lines.match(/^# \d\. /gm)).toHaveLength(7)
+  expect(steps).toHaveLength(8)
+  const [, refused, asked, approved, through, unasked, closed, record] = steps as [string, ...string[]]
 
-  const recorded = await until(async () => {
-    const answer = await fetch(`${ready.admin}/api/v1/audit`, { headers: { Authorization: `Bearer ${carol.token}` } })
-    const text = await answer.text()
-    return text.includes('"result":"ok"') && text.includes('refs/heads/mine') && text
-  }, 'the push to be recorded')
-  expect(recorded).toContain('operation.refused')
-  expect(recorded).not.toContain(alice.token)
+  expect(refused).toContain(`ask with: git access request ${ready.repository}`)
+  expect(asked).toMatch(/r-[0-9a-z]{20} waits for .*leads/)
+  expect(approved).toContain('is approved: g-')
+  expect(through).toContain('let through by g-')
+  expect(through).toContain('[new branch]')
+  expect(unasked).toContain('your window does not allow to delete it')
+  expect(unasked).toContain(`ask with: git access request ${ready.repository} --delete --ref mine --for 1h`)
+  expect(closed).toMatch(/g-\S+ is over: revoked/)
+  expect(closed).toContain(`no open window for you on ${ready.repository}`)
+
+  const head = await gitOk(['-C', work, 'rev-parse', 'HEAD'])
+  expect((await refsOf(join(folder, 'upstream/hello.git')))['refs/heads/mine']).toBe(head)
+  for (const kind of [
+    'operation.refused',
+    'request.made',
+    'request.approved',
+    'grant.issued',
+    'operation.end alice push',
+    'request.denied',
+    'grant.ended',
+  ]) {
+    expect(record).toContain(kind)
+  }
+  for (const { token } of ready.people) expect(said).not.toContain(token)
 })
 
 test('a second start at once says that one is running', async () => {

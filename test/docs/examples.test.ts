@@ -55,16 +55,16 @@ describe('the README', () => {
   })
 
   test('shows lines that npm start really prints', () => {
-    const people = (['developer', 'admin', 'auditor'] as const).map((role, index) => ({
+    const people = (['developer', 'approver', 'auditor'] as const).map((role, index) => ({
       principal: ['alice', 'bob', 'carol'][index]!,
       roles: [role],
       token: 'eyJ',
     }))
     const at = { http: 'http://127.0.0.1:8080', ssh: 'ssh://git@127.0.0.1:2222', admin: 'http://127.0.0.1:8081' }
-    const printed = welcome({ ...at, people, repository: 'demo/hello' })
+    const printed = welcome({ ...at, people, repository: 'demo/hello' }, '/bin')
     const shown = fenced(read('README.md'), 'text')
       .flatMap(text => text.split('\n'))
-      .filter(row => row.startsWith('$ ') && /alice|\/tmp\/hello/.test(row))
+      .filter(row => /^\$ (alice|bob|carol) /.test(row))
       .map(row => row.slice(2))
     expect(shown.length).toBeGreaterThan(1)
     for (const row of shown) expect(printed).toContain(row)

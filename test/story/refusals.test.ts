@@ -138,7 +138,9 @@ for (const [transport, upstream] of [
       expect(lines).toContain(' ! [remote rejected] HEAD -> fresh (your window does not allow to create it)')
       expect(lines).toContain(' ! [remote rejected] HEAD -> topic (refused with the others of this push)')
       expect(lines).toContain('remote: refs/heads/main: your window does not allow to update it')
-      expect(lines).toContain(`remote: ask with: git access request ${repository} --push --for 1h`)
+      expect(lines).toContain(
+        `remote: ask with: git access request ${repository} --push --ref main --ref fresh --for 1h`,
+      )
       const told = await recordTold(stand, stderr)
       expect(told).toMatchObject({ kind: 'operation.refused', action: 'push', code: 'ref-refused' })
       const refs = 'updates' in told ? told.updates?.map(({ ref }) => ref) : undefined

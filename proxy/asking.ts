@@ -1,0 +1,24 @@
+import { namespaceOf } from './git/refname.ts'
+import type { RefUpdate } from './git/refupdate.ts'
+
+/** More would make the line longer than a terminal; then it asks for all of a repository's refs. */
+const REFS_NAMED_MAX = 3
+/** Whoever chose the name of a branch must not write into the shell of whoever pastes this line. */
+const PASTES_SAFELY = /^[A-Za-z0-9._/@+-]+$/
+
+/** The line that asks for what a push lacked: each flag and ref that the refused updates need. */
+export function askFor(repository: string, lacking: readonly RefUpdate[]): string {
+  const flags = new Set(lacking.flatMap(flagsFor))
+  const refs = lacking.map(({ ref }) => ref.replace(/^refs\/heads\//, ''))
+  const named = refs.length <= REFS_NAMED_MAX && refs.every(ref => PASTES_SAFELY.test(ref))
+  const words = [...flags, ...(named ? refs.map(ref => `--ref ${ref}`) : [])]
+  return `ask with: git access request ${repository} ${words.join(' ')} --for 1h`
+}
+
+/** A tag that moves or goes away is asked for by two names: it is somebody's release. */
+function flagsFor({ kind, ref }: RefUpdate): readonly string[] {
+  const isTag = namespaceOf(ref) === 'tag'
+  if (kind === 'delete') return isTag ? ['--delete', '--tag'] : ['--delete']
+  if (!isTag) return ['--push']
+  return kind === 'create' ? ['--tag'] : ['--tag', '--force']
+}
