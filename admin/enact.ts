@@ -48,6 +48,8 @@ export interface EnactOptions {
   readonly act: Act
   /** The public keys that tokens are verified with; put into Redis for the proxies. */
   readonly tokenKeys: string
+  /** Puts what is known of the certificate authority back. */
+  readonly restoreAuthority?: () => Promise<void>
   readonly log: Log
   readonly roundEvery?: number
   readonly sweepEvery?: number
@@ -117,6 +119,7 @@ export function startEnact(options: EnactOptions): Enact {
       for (const grant of page) await restoreGrant(sql, store, grant)
     }
     await store.putTokenKeys(tokenKeys)
+    await options.restoreAuthority?.()
     // What was revoked while this ran was acknowledged, so it has to be there before the fence opens.
     await drain()
     if (await store.confirm(ticket)) {

@@ -8,6 +8,8 @@ import postgres from 'postgres'
 import { cleaner } from '../audit/clean.ts'
 import { HEADS_FILE, startLedger } from '../audit/main.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
+import { startRetention } from '../audit/retain.ts'
+import { authorityClient } from '../ca/client.ts'
 import {
   issueToken,
   loadOrCreateTokenKey,
@@ -20,11 +22,13 @@ import {
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings, Tls } from '../config/settings.ts'
 import { adminSocket } from '../config/sockets.ts'
+import { createAuthorityBoard } from '../grant/authority.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
 import { OPERATOR } from './api/access.ts'
 import type { Control } from './api/control.ts'
 import { createApi } from './api.ts'
+import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { controlMetrics } from './metrics.ts'
 import { createPolicyInForce } from './policy.ts'
@@ -38,7 +42,11 @@ const TOKEN_FOLDER = 'tokens'
 const LEDGER_FOLDER = 'ledger'
 
 /** Read once, when the role starts. */
-const FIXED_HERE: Fixed = { ...FIXED, 'listen.admin': ({ listen }) => place(listen.admin) }
+const FIXED_HERE: Fixed = {
+  ...FIXED,
+  'listen.admin': ({ listen }) => place(listen.admin),
+  ca: ({ ca }) => ca,
+}
 
 /** A role as `drawbridge serve` runs it. */
 export interface Role {
@@ -84,7 +92,18 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   })
   const tokenKey = await loadOrCreateTokenKey(join(settings.state, TOKEN_FOLDER))
   const tokenKeys = publicKeySet(tokenKey)
-  const enact = startEnact({ sql, store, act, tokenKeys: JSON.stringify(tokenKeys), log })
+  const board = createAuthorityBoard({ redis })
+  const authority = settings.ca.configured ? authorityClient(settings.ca.socket) : undefined
+  const trust = authority && followAuthority({ client: authority, board, log })
+  const enact = startEnact({
+    sql,
+    store,
+    act,
+    tokenKeys: JSON.stringify(tokenKeys),
+    // Without an authority, what one left there earlier must not be believed.
+    restoreAuthority: () => trust?.restore() ?? board.clear(),
+    log,
+  })
   wakeEnact = enact.wake
 
   const policy = createPolicyInForce(act, log)
@@ -124,6 +143,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
       const version = settingsVersion(next.file)
       const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
+    ...(authority && { authority }),
+    ...(trust && { trust }),
       // They are in use: that this could not be recorded does not take them back.
       await recorded.catch(error => log.error({ err: error }, 'the reload could not be recorded'))
     },
@@ -166,6 +187,8 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
 async function listenLocally(control: Control, state: string, log: Logger) {
   const path = adminSocket(state)
   const folder = dirname(path)
+      await trust?.close()
+      await retention?.close()
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await chmod(folder, 0o700)
   // What a killed process left; one that lives keeps its own open, only nobody finds it any more.

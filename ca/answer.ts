@@ -39,7 +39,7 @@ export async function answer(message: unknown, options: AnswerOptions): Promise<
 async function answerRequest(request: AuthorityRequest, options: AnswerOptions): Promise<Answer> {
   const { custody } = options
   if (request.ask === 'issue') return issue(request, options)
-  if (request.ask === 'trusted') return { ok: true, ...custody.trusted() }
+  if (request.ask === 'trusted') return { ok: true, ...custody.trusted(), krl: String(custody.krl().version) }
   if (request.ask === 'krl') return { ok: true, krl: encodeKrl(custody.krl()).toString('base64') }
   if (request.ask === 'rotate') return rotate(request, options)
   if (request.ask === 'distrust') return distrust(request, options)

@@ -9,8 +9,8 @@ import { ANSWER_BYTES_MAX, type AuthorityRequest, answerSchemas, type Refused } 
 /** The authority, asked over its unix socket. Refusals are answers; an authority that cannot be reached rejects. */
 export interface AuthorityClient {
   issue(request: CertificateRequest): Promise<{ readonly ok: true; readonly certificate: Certificate } | Refused>
-  /** The public key lines that are trusted now, for user and for host certificates. */
-  trusted(): Promise<{ readonly user: readonly string[]; readonly host: readonly string[] }>
+  /** The public key lines that are trusted now, for user and for host certificates, and the version of the KRL. */
+  trusted(): Promise<{ readonly user: readonly string[]; readonly host: readonly string[]; readonly krl: string }>
   krl(): Promise<Krl>
   rotate(request: Omit<Extract<AuthorityRequest, { ask: 'rotate' }>, 'ask'>): Promise<{ readonly ok: true } | Refused>
   distrust(

@@ -61,7 +61,11 @@ export type Refused = z.infer<typeof refusal>
 
 export const answerSchemas = {
   issue: z.union([z.object({ ok: z.literal(true), certificate: z.string(), serial: z.string() }), refusal]),
-  trusted: z.union([z.object({ ok: z.literal(true), user: z.array(z.string()), host: z.array(z.string()) }), refusal]),
+  /** `krl`: the version of the list, which grows with each revocation. */
+  trusted: z.union([
+    z.object({ ok: z.literal(true), user: z.array(z.string()), host: z.array(z.string()), krl: z.string() }),
+    refusal,
+  ]),
   krl: z.union([z.object({ ok: z.literal(true), krl: z.base64() }), refusal]),
   rotate: z.union([z.object({ ok: z.literal(true) }), refusal]),
   distrust: z.union([z.object({ ok: z.literal(true) }), refusal]),

@@ -63,14 +63,16 @@ function read(config: string): Settings | undefined {
  * @returns the exit status: 0 after SIGTERM, 78 when the settings are wrong or the database is of another version, 1 otherwise
  */
 export async function serve(options: {
-  readonly roles: readonly RoleName[]
+  /** Left out: all that the settings have. */
+  readonly roles?: readonly RoleName[]
   readonly config: string
 }): Promise<number> {
   const settings = read(options.config)
   if (!settings) return STATUS_SETTINGS
-  const [only] = options.roles
-  if (options.roles.length === 1 && only) return await serveRole(only, settings)
-  return await serveRoles(options.roles, settings)
+  const roles = options.roles ?? ROLES.filter(role => role !== 'ca' || settings.ca.configured)
+  const [only] = roles
+  if (roles.length === 1 && only) return await serveRole(only, settings)
+  return await serveRoles(roles, settings)
 }
 
 /** What a role finds in its state folder before it starts: only the proxy shows a host key. */
@@ -239,11 +241,11 @@ export async function main(args: readonly string[]): Promise<number> {
       args: [...args],
       options: { role: { type: 'string', multiple: true }, config: { type: 'string' } },
     })
-    const roles = [...new Set(values.role ?? ROLES)]
-    const unknown = roles.find(role => !isRole(role))
+    const roles = values.role && [...new Set(values.role)]
+    const unknown = roles?.find(role => !isRole(role))
     if (unknown !== undefined) throw new Error(`${JSON.stringify(unknown)} is no role`)
     const config = values.config ?? process.env.DRAWBRIDGE_CONFIG ?? 'drawbridge.yaml'
-    return await serve({ roles: roles.filter(isRole), config })
+    return await serve({ ...(roles && { roles: roles.filter(isRole) }), config })
   } catch (error) {
     say(`${error instanceof Error ? error.message : error}\n${USAGE}`)
     return 64

@@ -98,9 +98,10 @@ function settings(given: Written, file: string): Settings {
       ),
     },
     ca: {
-      directory: given.ca.directory === undefined ? join(state, 'ca') : absolute(given.ca.directory),
-      socket: given.ca.socket === undefined ? join(state, 'ca.sock') : absolute(given.ca.socket),
-      passphrase: given.ca.passphrase,
+      configured: given.ca !== undefined,
+      directory: given.ca?.directory === undefined ? join(state, 'ca') : absolute(given.ca.directory),
+      socket: given.ca?.socket === undefined ? join(state, 'ca.sock') : absolute(given.ca.socket),
+      passphrase: given.ca?.passphrase,
     },
     proxyProtocol: given.proxy_protocol,
     limits: {

@@ -195,6 +195,14 @@ const postgres = text(POSTGRES_FORM).refine(
 const secret = (accepts: string) =>
   text(accepts).describe('Write { file: PATH } or ${NAME} rather than the secret itself.')
 
+/** Filled in for each operation; a mistyped placeholder would name somebody who does not exist, or everybody alike. */
+function template(accepts: string) {
+  const form = `${accepts}, in which {principal} and {principal.login} stand for whom it is for`
+  return text(form).refine(written => !/[{}]/.test(written.replaceAll(/\{principal(\.login)?\}/g, '')), {
+    error: `expected ${form}`,
+  })
+}
+
 const credentials = {
   none: section({ type: z.literal('none') }),
   basic: section({ type: z.literal('basic'), username: text('a user name'), password: secret('a password') }),
@@ -206,9 +214,14 @@ const credentials = {
   }),
   'ssh-certificate': section({
     type: z.literal('ssh-certificate'),
-    principal: text('the name the host knows the account by').default('git'),
+    principal: template('the name the host takes for the account').default('git'),
+    key_id: template('what the host writes into its log, or knows the user by').default('{principal}'),
     extensions: z
-      .record(z.string(), z.string(), { error: 'expected a mapping of extension names to texts' })
+      .record(
+        matching(/^[a-z0-9-]+@[a-z0-9.-]+$/, "an extension of the host's maker, such as login@github.com"),
+        template('a text'),
+        { error: 'expected a mapping of extension names to texts' },
+      )
       .default({}),
   }),
 }
@@ -222,6 +235,10 @@ const credential = z
     },
   )
   .transform(chosen => {
+    if (chosen.type === 'ssh-certificate') {
+      const { type, principal, key_id: keyId, extensions } = chosen
+      return { type, principal, keyId, extensions }
+    }
     if (chosen.type !== 'ssh-key') return chosen
     return { type: chosen.type, username: chosen.username, privateKey: chosen.private_key }
   })
@@ -544,7 +561,7 @@ export const SETTINGS = section({
     .describe('Path of the policy file or folder; relative to this file.'),
   login: login.optional(),
   ssh: ssh.prefault({}),
-  ca: ca.prefault({}),
+  ca: ca.optional().describe('The SSH certificate authority of this gate; without this section there is none.'),
   proxy_protocol: list(cidr, 'a list of networks')
     .default([])
     .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),
@@ -571,6 +588,14 @@ export function jsonSchema(): unknown {
           { type: 'object', properties: { file: { type: 'string' } }, required: ['file'], additionalProperties: false },
         ],
       },
+}).superRefine(({ ca: authority, upstreams }, context) => {
+  if (authority !== undefined) return
+  for (const [name, { credential: chosen }] of Object.entries(upstreams)) {
+    if (chosen.type !== 'ssh-certificate') continue
+    const message =
+      "expected ssh-key, or a section ca as well: ssh-certificate is signed by the gate's own authority, and this file has none"
+    context.addIssue({ code: 'custom', path: ['upstreams', name, 'credential', 'type'], message })
+  }
     },
   }
 }

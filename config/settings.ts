@@ -27,7 +27,9 @@ export type Credential =
   | { readonly type: 'ssh-key'; readonly username: string; readonly privateKey: string }
   | {
       readonly type: 'ssh-certificate'
+      /** Templates: `{principal}` and `{principal.login}` stand for whom it is for. */
       readonly principal: string
+      readonly keyId: string
       readonly extensions: Readonly<Record<string, string>>
     }
 
@@ -104,6 +106,8 @@ export interface Settings {
     readonly trustedUserCAKeys: readonly string[]
   }
   readonly ca: {
+    /** Whether this gate has an authority of its own: the file has a `ca` section. */
+    readonly configured: boolean
     /** Private to the authority: keys, serials, KRL. */
     readonly directory: string
     /** The unix socket at which it is asked. */

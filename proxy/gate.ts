@@ -192,6 +192,7 @@ export class Gate {
     spend: readonly string[] = [],
   ): Promise<{ kind: 'live'; grants: readonly LiveGrant[]; now: number } | Refusal> {
     const { caller, repository } = client
+    if (caller.stands?.() === false) return this.#no(client, wanted, 'barred')
     let answer: Answer
     try {
       answer = await this.#options.ask({

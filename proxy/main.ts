@@ -8,15 +8,18 @@ import { createEmitter } from '../audit/emit.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
 import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
+import { authorityClient } from '../ca/client.ts'
 import { parsePublicKeyLine } from '../ca/key.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
-import type { Settings } from '../config/settings.ts'
+import type { Settings, UpstreamSettings } from '../config/settings.ts'
+import { createAuthorityBoard } from '../grant/authority.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { watchCuts } from '../grant/watch.ts'
 import { archive } from './archive.ts'
 import type { Serve } from './client.ts'
+import { followAuthority } from './authority.ts'
 import { fetch } from './fetch.ts'
 import { Gate } from './gate.ts'
 import { type Connectors, connectors, hostIn } from './hosts.ts'
@@ -25,11 +28,14 @@ import { identifier } from './identify.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
 import { loadBalancers, readSource } from './source.ts'
-import { startSshFront } from './ssh/front.ts'
+import { publicHostKey, startSshFront } from './ssh/front.ts'
+import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
 import { createThrottle } from './throttle.ts'
 import { words } from './words.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
+import type { SshUpstreamExtras } from './upstream/ssh.ts'
+import { upstreamLogin } from './upstreamlogin.ts'
 const SWEEP_MILLISECONDS = 1_000
 /** How long connections outlive the grace for what runs on them, so that whoever is cut is also told. */
 const FAREWELL_MILLISECONDS = 3_000
@@ -59,6 +65,7 @@ const FIXED_HERE: Fixed = {
   'limits.channels': ({ limits }) => limits.channels,
   ledger: ({ ledger }) => ledger,
 }
+  ca: ({ ca }) => ca,
 
 /** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
 interface Taken {
@@ -68,10 +75,10 @@ interface Taken {
   isLoadBalancer(address: string): boolean
 }
 
-function take(settings: Settings, before?: Taken): Taken {
+function take(settings: Settings, loginsTo: (to: UpstreamSettings) => SshUpstreamExtras, before?: Taken): Taken {
   return {
     settings,
-    hosts: connectors(settings.upstreams, undefined, before?.hosts),
+    hosts: connectors(settings.upstreams, loginsTo, before?.hosts),
     authorities: new Set(settings.ssh.trustedUserCAKeys.map(line => parsePublicKeyLine(line).blob.toString('base64'))),
     isLoadBalancer: loadBalancers(settings.proxyProtocol),
   }
@@ -83,7 +90,10 @@ function take(settings: Settings, before?: Taken): Taken {
  */
 export async function main(given: Settings, { log }: { log: Logger }): Promise<Role> {
   requirePatchedPostgres()
-  let taken = take(given)
+  const signer = given.ca.configured ? authorityClient(given.ca.socket) : undefined
+  const loginsTo = (settings: UpstreamSettings): SshUpstreamExtras =>
+    signer ? { certificate: target => upstreamLogin(signer, settings, target) } : {}
+  let taken = take(given, loginsTo)
   // One object for everybody who reads a limit, so that a reload reaches them all.
   const limits = { ...given.limits }
 
@@ -130,6 +140,20 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     emit: emitter.emit,
     get redisSilence() {
       return limits.redisSilence
+  const authority =
+    signer &&
+    followAuthority({
+      board: createAuthorityBoard({ redis }),
+      // What runs by a certificate that was revoked is cut; our own host certificate may have to be another.
+      onChange: () => {
+        gate.recheck()
+        hostCertificates?.recheck()
+      },
+      log,
+    })
+  owned.defer(() => authority?.stop())
+  let hostCertificates: HostCertificates | undefined
+
     },
     sweepEvery: SWEEP_MILLISECONDS,
     onStart: ({ start }) => {
@@ -206,19 +230,21 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     listen.ssh &&
     (await startSshFront({
       listen: listen.ssh,
-      hostKeys: await Promise.all(given.ssh.hostKeys.map(file => readFile(file))),
+      hostKeys,
       serve,
       login: {
         findKey: fingerprint => store.findKey(fingerprint),
-        isAuthority: blob => taken.authorities.has(blob.toString('base64')),
-        // A revoked serial is barred in Redis, and asked for with the grants at every use.
-        isRevoked: () => false,
+        ...(authority && { learn: () => authority.learn() }),
+        isAuthority: blob => taken.authorities.has(blob.toString('base64')) || authority?.isAuthority(blob) === true,
+        // By whichever authority: the list may name a key.
+        isRevoked: certificate => authority?.isRevoked(certificate) === true,
         now: Date.now,
       },
       resolveRepository: repositoryName,
       commands: words({ store }),
       limits,
       readSource: socket => readSource(socket, isLoadBalancer, limits.headers),
+  const hostKeys = await Promise.all(given.ssh.hostKeys.map(file => readFile(file)))
       throttle: createThrottle({ now: () => performance.now() }),
       onRefused: onSigninRefused,
       log: (message, facts) => log.info(facts ?? {}, message),
@@ -235,12 +261,25 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     },
     reload: async next => {
       requireSame(taken.settings, next, FIXED_HERE)
-      const fresh = take(next, taken)
+      const fresh = take(next, loginsTo, taken)
       if (http && next.listen.http?.tls) await http.reload(next.listen.http.tls)
       // From here on nothing can fail. The secrets first: a record must not hold one that has just come into use.
       emitter.conceal(secretsOf(next))
       Object.assign(limits, next.limits)
       taken = fresh
+  if (sshd && listen.ssh && signer && authority) {
+    await authority.learn()
+    hostCertificates = await keepHostCertificates({
+      client: signer,
+      keys: hostKeys.map(publicHostKey),
+      names: hostNames(given.publicSsh, listen.ssh),
+      isAuthority: blob => !authority.known() || authority.isHostAuthority(blob),
+      use: lines => sshd.certify(lines),
+      log,
+    })
+    owned.defer(() => hostCertificates?.stop())
+  }
+
       record({ kind: 'config.loaded', by: 'drawbridge', version: settingsVersion(next.file) })
     },
     refused: async reason => {

@@ -5,8 +5,10 @@ import type { Sql } from 'postgres'
 import type { Registry } from 'prom-client'
 import type { Tail } from '../../audit/tail.ts'
 import type { Role } from '../../ca/token.ts'
+import type { AuthorityClient } from '../../ca/client.ts'
 import type { Store } from '../../grant/store.ts'
 import type { Enact } from '../enact.ts'
+import type { KnownAuthority } from '../authority.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
 import type { Caller } from './access.ts'
@@ -32,6 +34,10 @@ export interface Control {
     id: string
     principal: string
     roles: readonly Role[]
+  /** Absent: certificates are issued to nobody. */
+  readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
+  /** What doors are told of that authority. */
+  readonly trust?: Pick<KnownAuthority, 'trust' | 'fault'>
     expires: number
   }) => Promise<string>
 }

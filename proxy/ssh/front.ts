@@ -43,6 +43,11 @@ export interface SshFront {
   /** Takes no new connections and commands, lets what runs finish for so many milliseconds, then ends all of it. */
   close(graceMilliseconds: number): Promise<void>
   connections(): number
+  /**
+   * Shows these host certificates from the next connection on, as the lines of `-cert.pub` files.
+   * @throws when one is of none of our host keys; nothing has changed then
+   */
+  certify(hostCertificates: readonly string[]): void
 }
 
 /** The software name that clients see and log. */
@@ -80,17 +85,19 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
   const visitors = new Map<Socket, Visitor>()
   let closing = false
 
-  const ssh = new ssh2.Server(
-    {
-      hostKeys: hostKeys(options),
-      ident: IDENT,
-      algorithms: ALGORITHMS,
-      maxChannels: limits.channels,
-      keepaliveInterval: KEEPALIVE_MILLISECONDS,
-      keepaliveCountMax: KEEPALIVES_MAX,
-    },
-    (connection, info) => visitors.get(info.socket)?.greet(connection, info),
-  )
+  const speaker = (hostCertificates: readonly string[] | undefined) =>
+    new ssh2.Server(
+      {
+        hostKeys: hostKeys(options.hostKeys, hostCertificates),
+        ident: IDENT,
+        algorithms: ALGORITHMS,
+        maxChannels: limits.channels,
+        keepaliveInterval: KEEPALIVE_MILLISECONDS,
+        keepaliveCountMax: KEEPALIVES_MAX,
+      },
+      (connection, info) => visitors.get(info.socket)?.greet(connection, info),
+    )
+  let ssh = speaker(options.hostCertificates)
 
   // Half-open sockets are no use here: a client that has ended its side reads nothing any more.
   const server = createServer({ noDelay: true, keepAlive: true, pauseOnConnect: true }, socket => {
@@ -133,6 +140,9 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
   return {
     address: server.address() as AddressInfo,
     connections: () => door.inside,
+    certify: lines => {
+      ssh = speaker(lines)
+    },
     async close(graceMilliseconds) {
       closing = true
       const closed = new Promise<void>(resolve => server.close(() => resolve()))
@@ -243,8 +253,9 @@ class Visitor {
     const { who, presented } = this.#login!
     const now = await recognise(presented, this.#options.login)
     if (now.kind !== 'recognised' || now.principal !== who.principal) return undefined
-    const { principal, identity, credentials, proof } = now
-    return { caller: { principal, identity, credentials, origin: this.#origin }, publicKey: proof.key.blob }
+    const { principal, identity, credentials, proof, stands } = now
+    const caller = { principal, identity, credentials, origin: this.#origin, ...(stands && { stands }) }
+    return { caller, publicKey: proof.key.blob }
   }
 
   #rest(): void {
@@ -307,14 +318,14 @@ const REKEYS_FREE = 8
 const REKEY_BYTES_MIN = 16 << 10
 
 /** The private keys with the certificates that are theirs. */
-function hostKeys({ hostKeys, hostCertificates = [] }: SshFrontOptions): { key: ParsedKey; certificate?: Buffer }[] {
+function hostKeys(
+  texts: readonly (Buffer | string)[],
+  hostCertificates: readonly string[] = [],
+): { key: ParsedKey; certificate?: Buffer }[] {
   const certificates = hostCertificates.map(parseCertificateLine)
   const used = new Set<Certificate>()
-  const keys = hostKeys.map(text => {
-    const parsed = ssh2.utils.parseKey(text)
-    if (parsed instanceof Error || !parsed.isPrivateKey()) {
-      throw new Error(`a host key cannot be read: ${parsed instanceof Error ? parsed.message : 'it is no private key'}`)
-    }
+  const keys = texts.map(text => {
+    const parsed = readHostKey(text)
     const certificate = certificates.find(each => each.publicKey.equals(parsed.getPublicSSH()))
     if (!certificate) return { key: parsed }
     used.add(certificate)
@@ -326,4 +337,17 @@ function hostKeys({ hostKeys, hostCertificates = [] }: SshFrontOptions): { key: 
       `host certificate ${JSON.stringify(stray.keyId)} is of no host key that is configured, or no host certificate`,
     )
   return keys
+}
+
+/** The public key blob of a private host key. */
+export function publicHostKey(text: Buffer | string): Buffer {
+  return readHostKey(text).getPublicSSH()
+}
+
+function readHostKey(text: Buffer | string): ParsedKey {
+  const parsed = ssh2.utils.parseKey(text)
+  if (parsed instanceof Error || !parsed.isPrivateKey()) {
+    throw new Error(`a host key cannot be read: ${parsed instanceof Error ? parsed.message : 'it is no private key'}`)
+  }
+  return parsed
 }

@@ -25,6 +25,8 @@ export interface Recognised {
   /** See `Ask.credentials`. */
   readonly credentials: readonly string[]
   readonly proof: Proof
+  /** See `Caller.stands`. */
+  stands?(): boolean
 }
 
 /** What a signature has to fit for the login to be theirs. */
@@ -53,6 +55,8 @@ export interface IdentityOptions {
   /** Whether this public key blob may sign user certificates. */
   isAuthority(publicKey: Buffer): boolean
   isRevoked(certificate: Certificate): boolean
+  /** Waited for before a certificate is judged: what these two answer from is up to date then. Rejects when that cannot be had. */
+  learn?(): Promise<void>
   /** Milliseconds since 1970. */
   now(): number
 }
@@ -82,9 +86,9 @@ export async function recognise(presented: Presented, options: IdentityOptions):
     return { kind: 'unrecognised', code: 'key-algorithm', reason: sentence, ...(sha1 ? { tell: sentence } : {}) }
   }
   try {
-    return isCertificateType(presented.algorithm)
-      ? certificateHolder(presented, algorithm, options)
-      : await keyHolder(presented, algorithm, options)
+    if (!isCertificateType(presented.algorithm)) return await keyHolder(presented, algorithm, options)
+    await options.learn?.()
+    return certificateHolder(presented, algorithm, options)
   } catch (error) {
     if (!(error instanceof FormatError)) throw error
     return { kind: 'unrecognised', code: 'malformed-key', reason: error.message, tell: error.message }
@@ -169,6 +173,7 @@ function certificateHolder(
       ...signinOf(certificate.extensions.get(SIGNIN_EXTENSION)),
     ],
     proof: { key, algorithm },
+    stands: () => isAuthority(certificate.authority) && !isRevoked(certificate),
   }
 }
 

@@ -52,16 +52,18 @@ test('the smallest file loads, with every default in place', () => {
 
 test('the commented example loads, and what it calls the default is the default', () => {
   const example = loadSettings(EXAMPLE, EXAMPLE_ENV)
-  const { limits, ledger, ssh, proxyProtocol, listen } = load(SMALLEST)
+  const { limits, ledger, reuse, ssh, proxyProtocol, listen } = load(SMALLEST)
   expect({
     limits: example.limits,
     ledger: example.ledger,
+    reuse: example.reuse,
     ssh: example.ssh,
     proxyProtocol: example.proxyProtocol,
     listen: example.listen,
   }).toEqual({
     limits,
     ledger,
+    reuse,
     ssh,
     proxyProtocol,
     listen,
@@ -70,6 +72,7 @@ test('the commented example loads, and what it calls the default is the default'
   expect(example.upstreams.get('ssh1')?.credential).toEqual({
     type: 'ssh-certificate',
     principal: 'git',
+    keyId: '{principal}',
     extensions: { 'login@github.com': '{principal.login}' },
   })
 })
@@ -281,4 +284,32 @@ test('a folder too deep for a socket is told by the setting it comes from', () =
   const elsewhere = complaints(`${SMALLEST}ca: { socket: ${deep}/ca, directory: ${deep} }\n`)
   expect(elsewhere.join('\n')).toMatch(/ca\.socket: too deep.*\n.*ca\.directory: too deep/)
   expect(complaints(`${SMALLEST}state: /srv/${'d'.repeat(87)}\n`)).toEqual([])
+})
+
+test('an upstream by certificate wants an authority, and no placeholder that stands for nothing', () => {
+  const upstream = (credential: string) => `
+redis: redis://127.0.0.1:6379/0
+postgres: postgres://drawbridge@localhost/drawbridge
+upstreams:
+  host: { url: "ssh://git@host/", host_keys: ["SHA256:${'A'.repeat(43)}"], credential: ${credential} }
+`
+  const plain = upstream('{ type: ssh-certificate }')
+  expect(complaints(plain)).toEqual([
+    expect.stringMatching(
+      /^5:\d+ upstreams\.host\.credential\.type: expected ssh-key, or a section ca as well: .* found "ssh-certificate"$/,
+    ),
+  ])
+  const { upstreams, ca } = load(`${plain}ca: {}\n`)
+  expect(upstreams.get('host')?.credential).toEqual({
+    type: 'ssh-certificate',
+    principal: 'git',
+    keyId: '{principal}',
+    extensions: {},
+  })
+  expect(ca.configured).toBe(true)
+  for (const wrong of ['principal: "{login}"', 'key_id: "{principal.name}"', 'extensions: { "login@github.com": "{" }'])
+    expect(complaints(`${upstream(`{ type: ssh-certificate, ${wrong} }`)}ca: {}\n`)).toEqual([
+      expect.stringContaining('{principal} and {principal.login} stand for whom it is for'),
+    ])
+  expect(complaints(`${upstream('{ type: ssh-certificate, extensions: { permit-pty: "" } }')}ca: {}\n`)).not.toEqual([])
 })

@@ -17,7 +17,12 @@ export function plainSettings(given: Pick<Settings, 'redis' | 'postgres' | 'stat
     upstreams: new Map(),
     policy: undefined,
     ssh: { hostKeys: [], trustedUserCAKeys: [] },
-    ca: { directory: join(given.state, 'ca'), socket: join(given.state, 'ca.sock'), passphrase: undefined },
+    ca: {
+      configured: false,
+      directory: join(given.state, 'ca'),
+      socket: join(given.state, 'ca.sock'),
+      passphrase: undefined,
+    },
     proxyProtocol: [],
     limits: {
       commands: 10_000,

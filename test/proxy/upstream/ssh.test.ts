@@ -360,7 +360,7 @@ describe('connections', () => {
       const subject = await makeKey(`subject-${type}`, { type })
       const { certificate } = await signKey({ ca, key: subject, id: 'alice', principals: ['git'] })
       const connect = sshUpstream(
-        settings({ credential: { type: 'ssh-certificate', principal: 'git', extensions: {} } }),
+        settings({ credential: { type: 'ssh-certificate', principal: 'git', keyId: '{principal}', extensions: {} } }),
         {
           certificate: async ({ principal, operation }) => {
             asked.push(`${principal} ${operation}`)
