@@ -11,6 +11,7 @@ import { recoverInBackground } from '../audit/recovering.ts'
 import { authorityClient } from '../ca/client.ts'
 import { parsePublicKeyLine } from '../ca/key.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
+import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
@@ -18,24 +19,26 @@ import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { watchCuts } from '../grant/watch.ts'
 import { archive } from './archive.ts'
-import type { Serve } from './client.ts'
 import { followAuthority } from './authority.ts'
+import type { Serve } from './client.ts'
 import { fetch } from './fetch.ts'
 import { Gate } from './gate.ts'
 import { type Connectors, connectors, hostIn } from './hosts.ts'
 import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
+import { boundYoungGeneration } from './memory.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
+import { Reuse } from './reuse/reuse.ts'
 import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
 import { createThrottle } from './throttle.ts'
+import type { SshUpstreamExtras } from './upstream/ssh.ts'
+import { upstreamLogin } from './upstreamlogin.ts'
 import { words } from './words.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
-import type { SshUpstreamExtras } from './upstream/ssh.ts'
-import { upstreamLogin } from './upstreamlogin.ts'
 const SWEEP_MILLISECONDS = 1_000
 /** How long connections outlive the grace for what runs on them, so that whoever is cut is also told. */
 const FAREWELL_MILLISECONDS = 3_000
@@ -62,10 +65,11 @@ const FIXED_HERE: Fixed = {
   'listen.http': ({ listen }) => place(listen.http),
   'listen.ssh': ({ listen }) => place(listen.ssh),
   'ssh.host_keys': ({ ssh }) => ssh.hostKeys,
+  ca: ({ ca }) => ca,
   'limits.channels': ({ limits }) => limits.channels,
   ledger: ({ ledger }) => ledger,
+  reuse: ({ reuse }) => reuse,
 }
-  ca: ({ ca }) => ca,
 
 /** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
 interface Taken {
@@ -89,6 +93,7 @@ function take(settings: Settings, loginsTo: (to: UpstreamSettings) => SshUpstrea
  * spooled or refused.
  */
 export async function main(given: Settings, { log }: { log: Logger }): Promise<Role> {
+  boundYoungGeneration()
   requirePatchedPostgres()
   const signer = given.ca.configured ? authorityClient(given.ca.socket) : undefined
   const loginsTo = (settings: UpstreamSettings): SshUpstreamExtras =>
@@ -135,11 +140,6 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   const recovering = recoverInBackground(emitter, log)
   owned.defer(() => recovering.stop())
 
-  const gate = new Gate({
-    ask: ask => store.ask(ask),
-    emit: emitter.emit,
-    get redisSilence() {
-      return limits.redisSilence
   const authority =
     signer &&
     followAuthority({
@@ -154,6 +154,11 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   owned.defer(() => authority?.stop())
   let hostCertificates: HostCertificates | undefined
 
+  const gate = new Gate({
+    ask: ask => store.ask(ask),
+    emit: emitter.emit,
+    get redisSilence() {
+      return limits.redisSilence
     },
     sweepEvery: SWEEP_MILLISECONDS,
     onStart: ({ start }) => {
@@ -181,9 +186,21 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   })
   owned.defer(() => watch.close())
 
+  const hostOf = (repository: string) => hostIn(taken.hosts, repository)
+  const reuse = given.reuse.enabled
+    ? await Reuse.open({
+        ...given.reuse,
+        folder: given.reuse.folder ?? join(state, 'reuse'),
+        hostOf,
+        upstreamOf: repository => taken.settings.upstreams.get(repository.slice(0, repository.indexOf('/'))),
+      })
+    : undefined
+  owned.defer(() => reuse?.close())
+
   const serving = {
     gate,
-    hostOf: (repository: string) => hostIn(taken.hosts, repository),
+    hostOf,
+    reuse,
     state: proofs,
     proofBytes: PROOF_BYTES_MAX,
     get commands() {
@@ -226,6 +243,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       log,
     }))
   if (http) owned.defer(() => http.close(0))
+  const hostKeys = await Promise.all(given.ssh.hostKeys.map(file => readFile(file)))
   const sshd =
     listen.ssh &&
     (await startSshFront({
@@ -244,11 +262,23 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       commands: words({ store }),
       limits,
       readSource: socket => readSource(socket, isLoadBalancer, limits.headers),
-  const hostKeys = await Promise.all(given.ssh.hostKeys.map(file => readFile(file)))
       throttle: createThrottle({ now: () => performance.now() }),
       onRefused: onSigninRefused,
       log: (message, facts) => log.info(facts ?? {}, message),
     }))
+
+  if (sshd && listen.ssh && signer && authority) {
+    await authority.learn()
+    hostCertificates = await keepHostCertificates({
+      client: signer,
+      keys: hostKeys.map(publicHostKey),
+      names: hostNames(given.publicSsh, listen.ssh),
+      isAuthority: blob => !authority.known() || authority.isHostAuthority(blob),
+      use: lines => sshd.certify(lines),
+      log,
+    })
+    owned.defer(() => hostCertificates?.stop())
+  }
 
   await Promise.race([recovering.done, sleep(RECOVERY_MILLISECONDS, undefined, { ref: false })])
   const rest = owned.move()
@@ -267,19 +297,6 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       emitter.conceal(secretsOf(next))
       Object.assign(limits, next.limits)
       taken = fresh
-  if (sshd && listen.ssh && signer && authority) {
-    await authority.learn()
-    hostCertificates = await keepHostCertificates({
-      client: signer,
-      keys: hostKeys.map(publicHostKey),
-      names: hostNames(given.publicSsh, listen.ssh),
-      isAuthority: blob => !authority.known() || authority.isHostAuthority(blob),
-      use: lines => sshd.certify(lines),
-      log,
-    })
-    owned.defer(() => hostCertificates?.stop())
-  }
-
       record({ kind: 'config.loaded', by: 'drawbridge', version: settingsVersion(next.file) })
     },
     refused: async reason => {
@@ -294,13 +311,4 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       await rest.disposeAsync()
     },
   }
-}
-
-/** What must never stand in a record. */
-function secretsOf(settings: Settings): string[] {
-  return [...settings.upstreams.values()].flatMap(({ credential }) => {
-    if (credential.type === 'basic') return [credential.password]
-    if (credential.type === 'bearer') return [credential.token]
-    return []
-  })
 }

@@ -1,0 +1,60 @@
+import type { Weekly } from './policy/hours.ts'
+
+/** Who is told what, and where: the section `notify:` of the settings. */
+
+/** What there is to be told of. */
+export const EVENTS = [
+  'request.made',
+  'request.escalated',
+  'request.vote',
+  'request.approved',
+  'request.denied',
+  'request.withdrawn',
+  'request.lapsed',
+  'request.break-glass',
+  'window.issued',
+  'window.extended',
+  'window.ending',
+  'window.ended',
+  'principal.locked',
+  'principal.unlocked',
+] as const
+export type Event = (typeof EVENTS)[number]
+
+/** These do not wait for working hours. */
+export const URGENT: ReadonlySet<Event> = new Set(['request.break-glass', 'principal.locked'])
+
+interface Told {
+  readonly name: string
+  /** Which events; all of them where there is no list. */
+  readonly events?: readonly Event[] | undefined
+  /** Only about repositories that match one of these; all of them where there is no list. */
+  readonly repositories?: readonly string[] | undefined
+  /** Outside of them notices wait, except those that are urgent. */
+  readonly hours?: Weekly | undefined
+}
+
+export interface WebhookSettings extends Told {
+  readonly type: 'webhook'
+  readonly url: URL
+  /** `whsec_` and base64, as standardwebhooks has it. */
+  readonly secret: string
+}
+
+export type ChannelSettings = WebhookSettings
+
+/** How a person is reached, where that cannot be told from the names they sign in with. */
+export interface Reach {
+  readonly email?: string | undefined
+  readonly slack?: string | undefined
+}
+
+export interface NotifySettings {
+  /** How long before its end a window is announced; milliseconds. */
+  readonly ending: number
+  /** After this a delivery is given up; milliseconds. */
+  readonly giveUp: number
+  /** Principal or person → where. */
+  readonly people: ReadonlyMap<string, Reach>
+  readonly channels: readonly ChannelSettings[]
+}
