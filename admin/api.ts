@@ -16,6 +16,7 @@ import { grants } from './api/grants.ts'
 import { health } from './api/health.ts'
 import { keys } from './api/keys.ts'
 import { locks } from './api/locks.ts'
+import { notices } from './api/notify.ts'
 import { Problem, problemOf } from './api/problem.ts'
 import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
@@ -137,6 +138,7 @@ export async function createApi(
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
       for (const routes of [whoami, requests, grants, sessions, locks, tokens, keys, audit, proofs])
         await api.register(routes, control)
+      await api.register(notices, control)
     },
     { prefix: BASE },
   )

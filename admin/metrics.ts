@@ -2,6 +2,7 @@ import type { Sql } from 'postgres'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Store } from '../grant/store.ts'
 import type { Enact } from './enact.ts'
+import { deliveryCounts } from './notify/outbox.ts'
 import { backlog } from './register/outbox.ts'
 
 /** What the control plane counts; asked for when somebody looks. What cannot be asked is left as it was. */
@@ -28,6 +29,10 @@ export function controlMetrics(of: {
   gauge('drawbridge_outbox_waiting', 'Changes Redis has yet to be told', async () => (await backlog(of.sql)).waiting)
   gauge('drawbridge_outbox_oldest_seconds', 'For how long the oldest of them has waited', async () => {
     return (await backlog(of.sql)).oldest / 1000
+  })
+  gauge('drawbridge_notices_waiting', 'Notices on their way', async () => (await deliveryCounts(of.sql)).waiting)
+  gauge('drawbridge_notices_dead', 'Notices that could not be delivered', async () => {
+    return (await deliveryCounts(of.sql)).dead
   })
   gauge('drawbridge_grants_live', 'Windows that are open', async () => (await of.store.live()).length)
   gauge('drawbridge_redis_confirmed', '1 while Redis is known to know every revocation', async () => {

@@ -5,6 +5,7 @@ import { completionCommand } from './completion.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
 import { lockCommands } from './lock.ts'
+import { notifyCommand } from './notify.ts'
 import { policyCommand } from './policy.ts'
 import { requestCommand } from './request.ts'
 import { runCommand, version } from './run.ts'
@@ -28,6 +29,7 @@ export function drawbridge(): Command {
     .addCommand(requestCommand())
     .addCommand(grantCommand())
     .addCommand(sessionCommand())
+    .addCommand(notifyCommand())
   for (const command of lockCommands()) program.addCommand(command)
   program.addCommand(auditCommand()).addCommand(tokenCommand()).addCommand(keyCommand()).addCommand(whoamiCommand())
   policyCommand(program)

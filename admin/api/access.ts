@@ -58,6 +58,10 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /keys': ANYBODY,
   'DELETE /keys/:fingerprint': ANYBODY,
 
+  'GET /notify/deliveries': ['auditor', 'admin'],
+  'POST /notify/retry': ['admin'],
+  'POST /notify/channels/:name/test': ['admin'],
+
   'GET /audit': READS_LEDGER,
   'GET /audit/stream': READS_LEDGER,
   'GET /audit/export': READS_LEDGER,

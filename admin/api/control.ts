@@ -8,6 +8,7 @@ import type { Role } from '../../ca/token.ts'
 import type { AuthorityClient } from '../../ca/client.ts'
 import type { Store } from '../../grant/store.ts'
 import type { Enact } from '../enact.ts'
+import type { Notify } from '../notify/notify.ts'
 import type { KnownAuthority } from '../authority.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
@@ -28,6 +29,8 @@ export interface Control {
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
+  /** What tells people; nothing where no channel is set up. */
+  readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
   /** Who a token stands for, by its signature and times alone. */
   readonly verifyToken: (token: string) => Promise<Required<Caller> | { readonly refused: string }>
   readonly issueToken: (token: {

@@ -33,10 +33,12 @@ const RUN = 'control'
 export function createAct(options: {
   readonly sql: Sql
   readonly clean: Clean
+  /** Tells people of what is recorded; part of the same commit. */
+  readonly announce?: (transaction: TransactionSql, records: readonly Record[]) => Promise<void>
   /** After each commit: wakes the ledger writer and the enactment. */
   readonly committed: () => void
 }): Act {
-  const { sql, clean, committed } = options
+  const { sql, clean, announce, committed } = options
   return async <T>(change: (change: Change) => Promise<T>): Promise<T> => {
     // Carried out in a variable: the driver's type for what `begin` gives cannot be told for every T.
     let made: { readonly result: T } | undefined
@@ -52,6 +54,7 @@ export function createAct(options: {
         await transaction`insert into control.outbox (kind, subject) values (${kind}, ${subject}::text[])`
       }
       if (records.length > 0) await writeRecords(transaction, records)
+      if (records.length > 0) await announce?.(transaction, records)
       made = { result }
     })
     committed()

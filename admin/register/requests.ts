@@ -53,7 +53,7 @@ export async function pendingLike(change: Change, asked: AskedFor): Promise<Regi
   return row && (await withGrants(change.sql, [row]))[0]
 }
 
-export async function findRequest(sql: Sql, id: string): Promise<RegisteredRequest | undefined> {
+export async function findRequest(sql: Sql | TransactionSql, id: string): Promise<RegisteredRequest | undefined> {
   const [row] = await sql<RequestRow[]>`select id, content from control.request where id = ${id}`
   return row && (await withGrants(sql, [row]))[0]
 }

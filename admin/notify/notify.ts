@@ -1,0 +1,141 @@
+import type { Sql, TransactionSql } from 'postgres'
+import type { Log } from '../../audit/emit.ts'
+import { newId } from '../../audit/id.ts'
+import { type ChannelSettings, type NotifySettings, URGENT } from '../../config/notify.ts'
+import { isWithin, nextOpening } from '../../config/policy/hours.ts'
+import { matchesRepository } from '../../grant/pattern.ts'
+import type { PolicyInForce } from '../policy.ts'
+import { audienceOf } from './audience.ts'
+import type { Channel } from './channel.ts'
+import { forgetNotices, spreadNotices, type UnspreadNotice, writeDelivery } from './outbox.ts'
+import type { Payload } from './payload.ts'
+import { createSender } from './sender.ts'
+import { announceEndings, announceEscalations } from './watch.ts'
+
+const ROUND_MILLISECONDS = 1_000
+const WATCH_MILLISECONDS = 5_000
+const FORGET_MILLISECONDS = 3_600_000
+const SPREAD_AT_ONCE_MAX = 200
+const CLOSE_MILLISECONDS_MAX = 2_000
+
+export interface Notify {
+  /** There may be something new. */
+  wake(): void
+  /** Puts everything that is due on its way now; for tests, and before a stop. */
+  round(): Promise<void>
+  channel(name: string): Channel | undefined
+  close(): Promise<void>
+}
+
+/** What it takes to tell people. */
+export interface NotifyOptions {
+  readonly sql: Sql
+  readonly settings: NotifySettings
+  readonly channels: readonly Channel[]
+  readonly policy: Pick<PolicyInForce, 'standing'>
+  /** Redis's, by which windows end. */
+  readonly windowClock: () => Promise<number>
+  readonly clock?: () => number
+  readonly log: Log
+}
+
+/**
+ * Tells people: spreads notices over the channels, and lets each channel carry its own, so that one that is down holds up no other.
+ * Nothing here is waited for by anybody who asks, decides or runs git.
+ */
+export function startNotify(options: NotifyOptions): Notify {
+  const { sql, settings, channels, policy, log } = options
+  const clock = options.clock ?? Date.now
+  const stopping = new AbortController()
+  const senders = channels.map(channel => {
+    return createSender({ sql, channel, giveUp: settings.giveUp, clock, log, signal: stopping.signal })
+  })
+  const rulesOf = new Map(settings.channels.map(rules => [rules.name, rules]))
+
+  async function spread(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      const count = await spreadNotices(sql, SPREAD_AT_ONCE_MAX, spreadOne, (notice, error) => {
+        log.error({ err: error, notice: notice.id }, 'a notice cannot be spread over the channels')
+      })
+      if (count < SPREAD_AT_ONCE_MAX) return
+    }
+  }
+
+  async function spreadOne(transaction: TransactionSql, notice: UnspreadNotice): Promise<void> {
+    const audience = await audienceOf(transaction, policy.standing(), settings.people, notice.content)
+    for (const channel of channels) {
+      const rules = rulesOf.get(channel.name)
+      if (rules !== undefined && !concerns(rules, notice.content)) continue
+      const due = dueAt(rules, notice.content, clock())
+      for (const { address, person } of await channel.recipients(notice.content, audience)) {
+        const to = { id: newId('n'), notice, channel: channel.name, recipient: address, person, due }
+        await writeDelivery(transaction, to)
+      }
+    }
+  }
+
+  const running = new Map<string, Promise<void>>()
+  /** One at a time of each; what fails is tried again at the next round. */
+  function run(name: string, work: () => Promise<void>): Promise<void> {
+    const already = running.get(name)
+    if (already !== undefined) return already
+    const done = work()
+      .catch(error => {
+        if (!stopping.signal.aborted) log.warn({ err: error, part: name }, 'notices wait; trying again')
+      })
+      .finally(() => running.delete(name))
+    running.set(name, done)
+    return done
+  }
+  const send = () => Promise.all(senders.map((sender, at) => run(`channel ${channels[at]!.name}`, sender.round)))
+  const round = async () => {
+    await run('spread', spread)
+    await send()
+  }
+  const watch = async () => {
+    const now = await options.windowClock()
+    await announceEndings(sql, settings.ending, now)
+    await announceEscalations(sql, now)
+  }
+
+  const timers =
+    channels.length === 0
+      ? []
+      : [
+          setInterval(() => void round(), ROUND_MILLISECONDS),
+          setInterval(() => void run('watch', watch), WATCH_MILLISECONDS),
+          setInterval(() => void run('forget', () => forgetNotices(sql, clock())), FORGET_MILLISECONDS),
+        ]
+
+  return {
+    wake: () => {
+      if (channels.length > 0 && !stopping.signal.aborted) void round()
+    },
+    round,
+    channel: name => channels.find(channel => channel.name === name),
+    close: async () => {
+      for (const timer of timers) clearInterval(timer)
+      stopping.abort()
+      const ended = Promise.all([...running.values()])
+      await Promise.race([ended, new Promise(resolve => setTimeout(resolve, CLOSE_MILLISECONDS_MAX).unref())])
+      await Promise.all(channels.map(channel => channel.close?.()))
+    },
+  }
+}
+
+function concerns({ events, repositories }: ChannelSettings, { type, data }: Payload): boolean {
+  if (events !== undefined && !events.includes(type)) return false
+  if (repositories === undefined) return true
+  const about = [...(data.request?.targets.map(({ repository }) => repository) ?? []), data.window?.repository]
+  const named = about.filter(one => one !== undefined)
+  // A lock is about no repository, and so about each.
+  return (
+    named.length === 0 ||
+    named.some(one => repositories.some(pattern => one === pattern || matchesRepository(pattern, one)))
+  )
+}
+
+function dueAt(rules: ChannelSettings | undefined, { type }: Payload, now: number): number {
+  if (rules?.hours === undefined || URGENT.has(type) || isWithin(rules.hours, now)) return now
+  return nextOpening(rules.hours, now) ?? now
+}
