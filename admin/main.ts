@@ -31,9 +31,6 @@ import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { controlMetrics } from './metrics.ts'
-import { announce } from './notify/announce.ts'
-import type { Notify } from './notify/notify.ts'
-import { notifySecrets, openNotify } from './notify/open.ts'
 import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
 
@@ -84,18 +81,13 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const ledger = await startLedger({ sql, state: ledgerFolder, boot, ...(lock && { lock }), log })
 
   let wakeEnact = () => {}
-  let notify: Notify | undefined
-  let clean = cleaner([...secretsOf(settings), ...notifySecrets(settings)])
+  let clean = cleaner(secretsOf(settings))
   const act = createAct({
     sql,
     clean: record => clean(record),
-    announce: async (transaction, records) => {
-      if (notify !== undefined) await announce(transaction, records, Date.now())
-    },
     committed: () => {
       ledger.wake()
       wakeEnact()
-      notify?.wake()
     },
   })
   const tokenKey = await loadOrCreateTokenKey(join(settings.state, TOKEN_FOLDER))
@@ -116,8 +108,6 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const policy = createPolicyInForce(act, log)
   await policy.load(settings.policy)
-  const opening = { sql, policy, windowClock: () => store.now(), log }
-  notify = openNotify(settings, opening)
 
   const control: Control = {
     sql,
@@ -130,7 +120,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(ledgerFolder, HEADS_FILE), keys: [ledger.key.publicKey] },
     metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
-    notify: () => notify,
+    ...(authority && { authority }),
+    ...(trust && { trust }),
     ...tokensBy(tokenKey),
   }
 
@@ -150,15 +141,10 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const { tls } = next.listen.admin
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
       await policy.load(next.policy)
-      const before = notify
-      notify = openNotify(next, opening)
-      await before?.close()
       // The old ones too: what they opened may not have been changed yet.
-      clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
+      clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
       const version = settingsVersion(next.file)
       const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
-    ...(authority && { authority }),
-    ...(trust && { trust }),
       // They are in use: that this could not be recorded does not take them back.
       await recorded.catch(error => log.error({ err: error }, 'the reload could not be recorded'))
     },
@@ -172,7 +158,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await local?.close()
       const stopped = act(async change => change.record({ kind: 'role.stopped', by: 'drawbridge', role: 'admin' }))
       await stopped.catch(error => log.warn({ err: error }, 'the stop could not be recorded'))
-      await notify?.close()
+      await trust?.close()
+      await retention?.close()
       await enact.close()
       await ledger.close()
       await Promise.all([sql.end({ timeout: 2 }), lock?.end({ timeout: 2 })])
@@ -202,8 +189,6 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
 async function listenLocally(control: Control, state: string, log: Logger) {
   const path = adminSocket(state)
   const folder = dirname(path)
-      await trust?.close()
-      await retention?.close()
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await chmod(folder, 0o700)
   // What a killed process left; one that lives keeps its own open, only nobody finds it any more.

@@ -118,18 +118,7 @@ function settings(given: Written, file: string): Settings {
       redisSilence: given.limits.redis_silence,
     },
     ...(given.notify && { notify: given.notify }),
-    ledger: {
-      whenAway: given.ledger.when_away,
-      spoolBytes: given.ledger.spool,
-      ...(given.ledger.retention !== undefined && { retention: given.ledger.retention }),
-      ...(given.ledger.archive !== undefined && { archive: absolute(given.ledger.archive) }),
-    },
-    reuse: {
-      enabled: given.reuse.enabled,
-      ttl: given.reuse.ttl,
-      bytes: given.reuse.bytes,
-      folder: given.reuse.folder === undefined ? undefined : absolute(given.reuse.folder),
-    },
+    ledger: { whenAway: given.ledger.when_away, spoolBytes: given.ledger.spool },
   }
 }
 
@@ -223,22 +212,11 @@ function display(value: unknown, path: Path, source: Source): string {
   if (origin !== undefined) return `the value of ${origin}, not shown`
   if (path.includes('credential') && path.at(-1) !== 'type' && typeof value !== 'object')
     return 'a value that is not shown'
-  // Whoever knows such a URL can post there.
-  if (path[0] === 'notify' && path.at(-1) === 'url') return 'a value that is not shown'
   if (path.some(part => SECRET_KEYS.has(String(part)))) return 'a value that is not shown'
   return shown(value)
 }
 
-const SECRET_KEYS = new Set([
-  'password',
-  'token',
-  'private_key',
-  'secret',
-  'signing_secret',
-  'app_token',
-  'passphrase',
-  'client_secret',
-])
+const SECRET_KEYS = new Set(['password', 'token', 'private_key', 'secret', 'signing_secret', 'app_token', 'passphrase', 'client_secret'])
 const SHOWN_CHARACTERS_MAX = 80
 
 function shown(value: unknown): string {

@@ -369,24 +369,6 @@ const ledger = section({
   spool: size(1 << 20, 2 ** 40)
     .prefault('256MiB')
     .describe('How much may be spooled below state.'),
-  retention: duration(24 * HOUR, 36_500 * 24 * HOUR)
-    .optional()
-    .describe('Records older than this are exported, with proof, and taken out of PostgreSQL; left out: they stay.'),
-  archive: text('the path of a folder')
-    .optional()
-    .describe('Where retention puts what it exports; `ledger/archive` below state unless given.'),
-})
-
-const reuse = section({
-  enabled: z
-    .boolean({ error: 'expected true or false' })
-    .default(false)
-    .describe('Whether clients that fetch the same share one answer of the host.'),
-  ttl: duration(0, HOUR).prefault('60s').describe('How long an answer is kept after it was whole; 0s: not at all.'),
-  bytes: size(16 << 20, 2 ** 44)
-    .prefault('4GiB')
-    .describe('Most disk for answers, for each proxy.'),
-  folder: text('the path of a folder').optional().describe('Where answers lie; `NAME/reuse` below state unless given.'),
 })
 
 const ssh = section({
@@ -430,9 +412,7 @@ const told = {
   events: list(z.literal(EVENTS, { error: `expected one of ${EVENTS.join(', ')}` }), 'a list of events')
     .optional()
     .describe('Only these are told; all when left out.'),
-  repositories: list(repositoryName, 'a list of repositories')
-    .optional()
-    .describe('Only about these; all when left out.'),
+  repositories: list(repositoryName, 'a list of repositories').optional().describe('Only about these; all when left out.'),
   hours: hours.optional().describe('Outside of them notices wait, except break-glass and locks.'),
 }
 
@@ -588,7 +568,6 @@ export const SETTINGS = section({
   limits: limits.prefault({}),
   ledger: ledger.prefault({}),
   notify: notify.optional(),
-  reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams }, context) => {
   if (authority !== undefined) return
   for (const [name, { credential: chosen }] of Object.entries(upstreams)) {

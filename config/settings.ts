@@ -135,20 +135,5 @@ export interface Settings {
   /** Who is told what, and where; absent: nobody. */
   readonly notify?: NotifySettings
   /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
-  readonly ledger: {
-    readonly whenAway: 'refuse' | 'spool'
-    readonly spoolBytes: number
-    /** Records older than this many milliseconds are exported and taken out of the database; absent: they stay. */
-    readonly retention?: number
-    /** Folder for what retention exports; `ledger/archive` below state unless given. */
-    readonly archive?: string
-  }
-  /** Answers of hosts that several clients share: for `ttl` milliseconds, in `bytes` of disk at most. */
-  readonly reuse: {
-    readonly enabled: boolean
-    readonly ttl: number
-    readonly bytes: number
-    /** Absent: one below the proxy's own part of `state`. */
-    readonly folder: string | undefined
-  }
+  readonly ledger: { readonly whenAway: 'refuse' | 'spool'; readonly spoolBytes: number }
 }

@@ -4,12 +4,11 @@ import type { Redis } from 'ioredis'
 import type { Sql } from 'postgres'
 import type { Registry } from 'prom-client'
 import type { Tail } from '../../audit/tail.ts'
-import type { Role } from '../../ca/token.ts'
 import type { AuthorityClient } from '../../ca/client.ts'
+import type { Role } from '../../ca/token.ts'
 import type { Store } from '../../grant/store.ts'
-import type { Enact } from '../enact.ts'
-import type { Notify } from '../notify/notify.ts'
 import type { KnownAuthority } from '../authority.ts'
+import type { Enact } from '../enact.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
 import type { Caller } from './access.ts'
@@ -29,18 +28,16 @@ export interface Control {
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
-  /** What tells people; nothing where no channel is set up. */
-  readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
+  /** Absent: certificates are issued to nobody. */
+  readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
+  /** What doors are told of that authority. */
+  readonly trust?: Pick<KnownAuthority, 'trust' | 'fault'>
   /** Who a token stands for, by its signature and times alone. */
   readonly verifyToken: (token: string) => Promise<Required<Caller> | { readonly refused: string }>
   readonly issueToken: (token: {
     id: string
     principal: string
     roles: readonly Role[]
-  /** Absent: certificates are issued to nobody. */
-  readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
-  /** What doors are told of that authority. */
-  readonly trust?: Pick<KnownAuthority, 'trust' | 'fault'>
     expires: number
   }) => Promise<string>
 }
