@@ -40,6 +40,8 @@ const CONNECTIONS_MAX = 6
 /** Below the state folder: the key tokens are signed with, and the ledger's heads. */
 const TOKEN_FOLDER = 'tokens'
 const LEDGER_FOLDER = 'ledger'
+/** Below the ledger's: what retention exports, unless the settings name another place. */
+const ARCHIVE_FOLDER = 'archive'
 
 /** Read once, when the role starts. */
 const FIXED_HERE: Fixed = {

@@ -16,6 +16,7 @@ import {
   readSources,
   storeHead,
 } from './append.ts'
+import { storedBoundary, verifyBoundary } from './boundary.ts'
 import { canonical } from './canonical.ts'
 import { entryForm, link } from './chain.ts'
 import type { Log } from './emit.ts'
@@ -170,6 +171,9 @@ export function startWriter(options: WriterOptions): Writer {
     if (!known || known.seq === 0) return
     const there = await hashAt(sql, known.seq)
     if (there === known.hash) return
+    // A writer that stood by for long may know nothing younger than what retention has taken since.
+    const boundary = there === undefined ? await storedBoundary(sql) : undefined
+    if (boundary && boundary.seq >= known.seq && verifyBoundary(boundary, [options.key.publicKey])) return
     const what = there ? 'was changed after it was signed' : `is missing: the ledger ends at ${end.seq}`
     throw new LedgerTampered(known.seq, `record ${known.seq} ${what}; run: drawbridge audit verify`)
   }

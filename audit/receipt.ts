@@ -1,10 +1,11 @@
 import type { KeyObject } from 'node:crypto'
 import type { Sql } from 'postgres'
 import { storedHeadOver } from './append.ts'
+import { storedBoundary } from './boundary.ts'
 import { GENESIS, type Linked, linkOf } from './chain.ts'
 import { type Head, keyId, parseHead, verifyHead } from './head.ts'
 import { leafHash, verifyConsistency, verifyInclusion } from './merkle.ts'
-import { consistency, inclusion } from './prove.ts'
+import { consistency, inclusion, Unprovable } from './prove.ts'
 import { list } from './read.ts'
 
 /** Of one operation: a start, an end, and what administrators did to it. */
@@ -75,7 +76,10 @@ export async function receiptOf(
 async function linkBefore(sql: Sql, seq: number): Promise<string> {
   if (seq === 1) return GENESIS.toString('hex')
   const [row] = await sql<{ hash: Buffer }[]>`select hash from audit.record where seq = ${seq - 1}`
-  return row ? row.hash.toString('hex') : ''
+  if (row) return row.hash.toString('hex')
+  const boundary = await storedBoundary(sql)
+  if (boundary?.seq === seq - 1) return boundary.hash
+  throw new Unprovable(`record ${seq - 1} is not in the database`)
 }
 
 /** The proof between two heads in the database; nothing when one of them is not there. */

@@ -229,6 +229,8 @@ export type ControlRecord =
       readonly refs: readonly string[]
       readonly reason: string
       readonly rule?: string
+      /** Asked over SSH, where a proxy vouched for who it was. */
+      readonly via?: 'ssh'
     }
 
 /** What the ledger says about itself. */

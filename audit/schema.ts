@@ -76,6 +76,7 @@ const request = {
   refs: texts,
   reason: text,
   rule: text.optional(),
+  via: z.literal('ssh').optional(),
 }
 
 type Members = { readonly [name: string]: z.ZodType }

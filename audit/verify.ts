@@ -1,4 +1,5 @@
 import type { KeyObject } from 'node:crypto'
+import { type Boundary, peaksAt, type RunEnd, verifyBoundary } from './boundary.ts'
 import { canonical } from './canonical.ts'
 import { BEGINNING, type Fault, faultOf, type Linked } from './chain.ts'
 import { facets } from './facets.ts'
@@ -13,6 +14,10 @@ export interface VerifyOptions {
   readonly heads: Iterable<Head>
   /** The public keys heads may be signed with, from a source as safe. */
   readonly keys: readonly KeyObject[]
+  /** Where the ledger was parted by retention; `entries` then begin behind it. */
+  readonly boundary?: Boundary | undefined
+  /** Where they have to end: the boundary behind a part that retention exported. */
+  readonly through?: Boundary | undefined
 }
 
 /** What is wrong, and between which records: `seq` is the first that cannot be trusted. */
@@ -32,7 +37,9 @@ export interface Gap {
 
 export interface Verdict {
   readonly ok: boolean
-  /** How many records were read and found good. */
+  /** The first record there is: 1, or the one behind the boundary that retention signed. */
+  readonly begins: number
+  /** Up to which record everything is there and good, from the beginning. */
   readonly records: number
   /** Up to which record a signed head vouches. After it a rewrite by the database's owner would not be seen. */
   readonly vouched: number
@@ -47,17 +54,42 @@ export interface Verdict {
  * run's own numbering, that index columns say what the record says, each head's signature, and that each head's hash and Merkle
  * root are those of the records. Stops at the first fault, which it names; everything before stands.
  */
-export async function verifyLedger({ entries, heads, keys }: VerifyOptions): Promise<Verdict> {
+export async function verifyLedger(options: VerifyOptions): Promise<Verdict> {
+  return (await verifyPart(options)).verdict
+}
+
+/** What stands at the end of what was verified: enough to go on behind it. */
+export interface PartEnd {
+  readonly seq: number
+  readonly hash: string
+  readonly recorded: string
+  readonly tree: GrowingTree
+  readonly runs: readonly RunEnd[]
+}
+
+/** The same, with what stands at its end. */
+export async function verifyPart(
+  options: VerifyOptions,
+): Promise<{ readonly verdict: Verdict; readonly end: PartEnd }> {
+  const { entries, heads, keys, boundary, through } = options
   const sorted = [...heads].sort((a, b) => a.seq - b.seq)
   const forged = sorted.find(head => !verifyHead(head, keys))
-  const numbering = numberings()
-  const tree = new GrowingTree()
-  let before: Pick<Linked, 'seq' | 'hash' | 'recorded'> = BEGINNING
-  let vouched = 0
-  let next = 0
+  const numbering = numberings(boundary?.runs)
+  const tree = new GrowingTree(boundary && peaksAt(boundary))
+  let before: Pick<Linked, 'seq' | 'hash' | 'recorded'> = boundary ?? BEGINNING
+  // Whoever signs boundaries signs heads: it vouches for what was up to there.
+  let vouched = before.seq
+  // Heads over what is not here any more can be compared at the boundary at most.
+  let next = sorted.findIndex(({ seq }) => seq > before.seq)
+  if (next < 0) next = sorted.length
 
-  const verdict = (fault?: Finding): Verdict => ({
+  const verdict = (fault?: Finding) => ({
+    verdict: judged(fault),
+    end: { ...end(before), tree, runs: numbering.ends() },
+  })
+  const judged = (fault?: Finding): Verdict => ({
     ok: fault === undefined,
+    begins: (boundary?.seq ?? 0) + 1,
     records: before.seq,
     vouched,
     heads: next,
@@ -66,6 +98,10 @@ export async function verifyLedger({ entries, heads, keys }: VerifyOptions): Pro
   })
 
   if (forged) return verdict(forgedFinding(forged, keys))
+  if (boundary && !verifyBoundary(boundary, keys)) return verdict(cutFinding(boundary))
+  const parted = boundary && sorted.find(({ seq }) => seq === boundary.seq)
+  if (parted && (parted.hash !== boundary.hash || parted.root !== tree.root().toString('hex')))
+    return verdict({ seq: boundary.seq, what: `the boundary is not what was signed on ${parted.time}` })
   for await (const page of entries) {
     for (const entry of page) {
       const fault = faultOf(before, entry) ?? columnsFault(entry) ?? numbering.fault(entry)
@@ -84,7 +120,35 @@ export async function verifyLedger({ entries, heads, keys }: VerifyOptions): Pro
     const what = `missing: the ledger ends here, but a head of ${missing.time} was signed over ${missing.seq} records`
     return verdict({ seq: before.seq + 1, through: missing.seq, what })
   }
+  if (through) {
+    const fault = endFault(through, before, tree, keys)
+    if (fault) return verdict(fault)
+    vouched = through.seq
+  }
   return verdict()
+}
+
+const end = ({ seq, hash, recorded }: Pick<Linked, 'seq' | 'hash' | 'recorded'>) => ({ seq, hash, recorded })
+
+function cutFinding({ from, seq, key }: Boundary): Finding {
+  const what = `missing: the boundary that says that retention took them is not validly signed by a trusted key (${key})`
+  return { seq: from, through: seq, what }
+}
+
+/** A part that was exported ends where the boundary says, with its hash and its tree. */
+function endFault(
+  through: Boundary,
+  before: Pick<Linked, 'seq' | 'hash'>,
+  tree: GrowingTree,
+  keys: readonly KeyObject[],
+): Finding | undefined {
+  if (!verifyBoundary(through, keys)) return cutFinding(through)
+  if (before.seq < through.seq)
+    return { seq: before.seq + 1, through: through.seq, what: 'missing: the part ends here, and was signed to its end' }
+  const same = before.hash === through.hash && tree.root().equals(new GrowingTree(peaksAt(through)).root())
+  return before.seq === through.seq && same
+    ? undefined
+    : { seq: through.from, through: before.seq, what: `not what was signed when it was exported on ${through.time}` }
 }
 
 function forgedFinding(head: Head, keys: readonly KeyObject[]): Finding {
@@ -118,8 +182,9 @@ function columnsFault(entry: Linked | Indexed): Fault | undefined {
 }
 
 /** Follows the numbers each run gave its records: 1, 2, 3 …, save where the ledger itself wrote down a gap. */
-function numberings() {
+function numberings(before: readonly RunEnd[] = []) {
   const runs = new Map<string, { last: number; late: Set<number> }>()
+  for (const [proxy, boot, last] of before) runs.set(`${proxy}\n${boot}`, { last, late: new Set() })
   const gaps: Gap[] = []
 
   function runOf(proxy: string, boot: string) {
@@ -151,7 +216,13 @@ function numberings() {
     return undefined
   }
 
-  return { gaps, fault }
+  const ends = (): RunEnd[] =>
+    [...runs].map(([key, { last }]) => {
+      const [proxy = '', boot = ''] = key.split('\n')
+      return [proxy, boot, last]
+    })
+
+  return { gaps, fault, ends }
 }
 
 /** Of one gap so many numbers are remembered in case they come late. */

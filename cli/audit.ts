@@ -31,7 +31,7 @@ type Filters = { readonly [name in keyof typeof FILTERS]?: string }
 const RETRY_MILLISECONDS = 1_000
 const PAGE_MAX = 500
 
-/** `drawbridge audit tail|list|export|report|receipt|consistency|verify` */
+/** `drawbridge audit tail|list|export|report|receipt|consistency|retain|verify` */
 export function auditCommand(): Command {
   return new Command('audit')
     .description('the ledger: what was done, asked and refused')
@@ -98,6 +98,19 @@ export function auditCommand(): Command {
         }),
     )
     .addCommand(
+      asking('retain', 'export what is older than ledger.retention, and take it out of the database')
+        .option('--dry-run', 'only say what would go')
+        .action(async (options: Common & { dryRun?: boolean }) => {
+          const body = { dry_run: options.dryRun ?? false }
+          const { parts } = await gate(options).call<{ parts: Part[] }>('POST', '/audit/retain', body)
+          if (options.json) json({ parts })
+          else
+            for (const { from, to, recorded, file } of parts)
+              data(plain(`${from} to ${to}, until ${recorded}: ${file}`))
+          if (parts.length === 0) say('nothing is old enough')
+        }),
+    )
+    .addCommand(
       asking('verify', 'check every record against the signed heads; or, offline, what was handed out')
         .option(
           '--heads <file>',
@@ -105,9 +118,10 @@ export function auditCommand(): Command {
         )
         .option('--receipt <file>', 'check a receipt or a proof of consistency, and ask nobody')
         .option('--export <file>', 'check a JSON Lines export, and ask nobody')
+        .option('--proof <file>', 'what retention wrote beside an export; FILE.proof.json unless given')
         .option('--key <file>', 'public key of the heads (ledger-head.key.pub), for --receipt and --export')
         .action(async (options: Common & VerifyOptions) => {
-          const { receipt, export: exported, heads, key } = options
+          const { receipt, export: exported, heads, key, proof } = options
           if (receipt !== undefined) {
             await verifyProof(receipt, { key: needed(key), heads, json: options.json })
             return
@@ -119,7 +133,7 @@ export function auditCommand(): Command {
                   '/audit/verify',
                   heads === undefined ? {} : { heads: keptHeads(heads) },
                 )
-              : await verifyExport(exported, { key: needed(key), heads })
+              : await verifyExport(exported, { key: needed(key), heads, proof })
           tell(verdict, options)
         }),
     )
@@ -132,7 +146,15 @@ interface ReportOptions {
   readonly output?: string
 }
 
+interface Part {
+  readonly from: number
+  readonly to: number
+  readonly recorded: string
+  readonly file: string
+}
+
 interface VerifyOptions {
+  readonly proof?: string
   readonly heads?: string
   readonly receipt?: string
   readonly export?: string
@@ -151,7 +173,9 @@ function tell(verdict: Verdict, options: Common): void {
   if (verdict.fault) {
     throw new CommandError(EXIT.failed, `record ${verdict.fault.seq}: ${verdict.fault.what}`)
   }
-  say(`${verdict.records} records are whole; ${verdict.heads} heads vouch for the first ${verdict.vouched}`)
+  const { begins, records } = verdict
+  if (begins > 1) say(`what was before record ${begins} was taken out by retention, under a signed boundary`)
+  say(`${records - begins + 1} records are whole; ${verdict.heads} heads vouch for the first ${verdict.vouched}`)
 }
 
 /** Heads are signed every few seconds: a receipt that is asked for at once has to wait for the next. */
@@ -170,6 +194,7 @@ async function untilSigned<T>(ask: () => Promise<T>): Promise<T> {
 const HEAD_TRIES_MAX = 30
 
 interface Verdict {
+  readonly begins: number
   readonly records: number
   readonly heads: number
   readonly vouched: number

@@ -1,5 +1,6 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { parsePartProof } from '../audit/boundary.ts'
 import { parseExport } from '../audit/export.ts'
 import { type Head, parseHead, readPublicKeys } from '../audit/head.ts'
 import { flawOfConsistency, flawOfReceipt, parseProof } from '../audit/receipt.ts'
@@ -38,19 +39,31 @@ export async function verifyProof(file: string, evidence: Evidence): Promise<voi
   say(`${proof.of} is in the ledger as it was signed on ${proof.head.time}: record ${places}`)
 }
 
-/** `drawbridge audit verify --export FILE`: the ledger as `audit export` wrote it, against heads. */
-export async function verifyExport(file: string, evidence: Evidence): Promise<Verdict> {
-  const keys = await trustedKeys(evidence.key)
-  if (evidence.heads === undefined) {
+/** `drawbridge audit verify --export FILE`: the ledger as `audit export` or retention wrote it, against heads. */
+export async function verifyExport(
+  file: string,
+  { key, heads: kept, proof: given }: Evidence & { readonly proof?: string | undefined },
+): Promise<Verdict> {
+  const keys = await trustedKeys(key)
+  const beside = `${file}.proof.json`
+  const proofFile = given ?? (existsSync(beside) ? beside : undefined)
+  const proof =
+    proofFile === undefined ? undefined : understood(proofFile, () => parsePartProof(readText(proofFile, '--proof')))
+  if (kept === undefined && proof === undefined) {
     throw new CommandError(
       EXIT.usage,
       '--export needs --heads FILE',
       'STATE/ledger/ledger-heads.jsonl of the admin role',
     )
   }
+  const last = proof?.boundary.seq ?? Number.MAX_SAFE_INTEGER
+  const heads = [...(proof?.heads ?? []), ...(kept === undefined ? [] : keptHeads(kept))].filter(
+    ({ seq }) => seq <= last,
+  )
   const lines = createInterface({ input: createReadStream(file), crlfDelay: Number.POSITIVE_INFINITY })
   try {
-    return await verifyLedger({ entries: parseExport(lines), heads: keptHeads(evidence.heads), keys })
+    const entries = parseExport(lines)
+    return await verifyLedger({ entries, heads, keys, boundary: proof?.before, through: proof?.boundary })
   } catch (cause) {
     if (cause instanceof SyntaxError) throw new CommandError(EXIT.failed, `${file}: ${cause.message}`)
     throw new CommandError(

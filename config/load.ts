@@ -118,7 +118,12 @@ function settings(given: Written, file: string): Settings {
       redisSilence: given.limits.redis_silence,
     },
     ...(given.notify && { notify: given.notify }),
-    ledger: { whenAway: given.ledger.when_away, spoolBytes: given.ledger.spool },
+    ledger: {
+      whenAway: given.ledger.when_away,
+      spoolBytes: given.ledger.spool,
+      ...(given.ledger.retention !== undefined && { retention: given.ledger.retention }),
+      ...(given.ledger.archive !== undefined && { archive: absolute(given.ledger.archive) }),
+    },
   }
 }
 

@@ -369,6 +369,12 @@ const ledger = section({
   spool: size(1 << 20, 2 ** 40)
     .prefault('256MiB')
     .describe('How much may be spooled below state.'),
+  retention: duration(24 * HOUR, 36_500 * 24 * HOUR)
+    .optional()
+    .describe('Records older than this are exported, with proof, and taken out of PostgreSQL; left out: they stay.'),
+  archive: text('the path of a folder')
+    .optional()
+    .describe('Where retention puts what it exports; `ledger/archive` below state unless given.'),
 })
 
 const ssh = section({

@@ -135,5 +135,12 @@ export interface Settings {
   /** Who is told what, and where; absent: nobody. */
   readonly notify?: NotifySettings
   /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
-  readonly ledger: { readonly whenAway: 'refuse' | 'spool'; readonly spoolBytes: number }
+  readonly ledger: {
+    readonly whenAway: 'refuse' | 'spool'
+    readonly spoolBytes: number
+    /** Records older than this many milliseconds are exported and taken out of the database; absent: they stay. */
+    readonly retention?: number
+    /** Folder for what retention exports; `ledger/archive` below state unless given. */
+    readonly archive?: string
+  }
 }

@@ -71,6 +71,7 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'GET /audit/receipts/:of': ANYBODY,
   'GET /audit/consistency': READS_LEDGER,
   'GET /audit/report': READS_LEDGER,
+  'POST /audit/retain': ['admin'],
 }
 
 /** Whether the caller may see grants, sessions, tokens and keys of others. */

@@ -3,11 +3,12 @@ import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { storedHeads } from '../../audit/append.ts'
+import { storedBoundary } from '../../audit/boundary.ts'
 import type { Linked } from '../../audit/chain.ts'
 import { exportLedger, FORMATS, type Format } from '../../audit/export.ts'
 import { type Head, parseHead } from '../../audit/head.ts'
 import { type Filters, lastSeq, list, readIndexed, readRows } from '../../audit/read.ts'
-import { verifyLedger } from '../../audit/verify.ts'
+import { type Verdict, verifyLedger } from '../../audit/verify.ts'
 import { tokenStanding } from '../register/tokens.ts'
 import { type Control, callerOf } from './control.ts'
 import { instant, limit, refusals } from './fields.ts'
@@ -187,6 +188,9 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
         response: {
           200: z.object({
             ok: z.boolean(),
+            begins: z
+              .number()
+              .describe('the first record there is: more than 1 behind a boundary that retention signed'),
             records: z.number(),
             heads: z.number(),
             vouched: z.number().describe('up to which record a signed head vouches'),
@@ -203,11 +207,24 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
     },
     async request => {
       const known: readonly Head[] = request.body.heads ?? (await publishedHeads(heads.file))
-      const verdict = await verifyLedger({ entries: readIndexed(sql), heads: known, keys: heads.keys })
+      const verdict = await verifyAll(sql, known, heads.keys)
       const { fault, gaps, ...rest } = verdict
       return { ...rest, gaps: [...gaps], ...(fault && { fault: { ...fault } }) }
     },
   )
+}
+
+/** From the boundary of retention on, where there is one; anew, if retention moved it meanwhile. */
+async function verifyAll(
+  sql: Control['sql'],
+  heads: readonly Head[],
+  keys: Control['heads']['keys'],
+): Promise<Verdict> {
+  for (;;) {
+    const boundary = await storedBoundary(sql)
+    const verdict = await verifyLedger({ entries: readIndexed(sql, boundary?.seq), heads, keys, boundary })
+    if (verdict.ok || (await storedBoundary(sql))?.seq === boundary?.seq) return verdict
+  }
 }
 
 async function publishedHeads(file: string): Promise<Head[]> {

@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Redis } from 'ioredis'
 import type { Sql } from 'postgres'
 import type { Registry } from 'prom-client'
+import type { Retention } from '../../audit/retain.ts'
 import type { Tail } from '../../audit/tail.ts'
 import type { AuthorityClient } from '../../ca/client.ts'
 import type { Role } from '../../ca/token.ts'
@@ -21,6 +22,8 @@ export interface Control {
   readonly act: Act
   readonly enact: Pick<Enact, 'settle' | 'state'>
   readonly tail: Pick<Tail, 'follow'>
+  /** Where the settings bound how long records stay. */
+  readonly retention?: Pick<Retention, 'due' | 'run'>
   /** By what requests are decided. */
   readonly policy: Pick<PolicyInForce, 'standing'>
   /** Says whether the ledger takes records, and why not. */

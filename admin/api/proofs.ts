@@ -8,6 +8,7 @@ import { type Control, callerOf } from './control.ts'
 import { refusals } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
 import { report } from './report.ts'
+import { retain } from './retain.ts'
 
 const hash = z.string().describe('SHA-256, lower-case hex')
 const proof = z.array(hash).describe('RFC 9162, section 2.1: lowest first')
@@ -32,6 +33,7 @@ const consistencyView = z.object({
 export const proofs: FastifyPluginAsyncZod<Control> = async (app, control) => {
   const { sql } = control
   await app.register(report, control)
+  await app.register(retain, control)
 
   app.get(
     '/audit/receipts/:of',

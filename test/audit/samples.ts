@@ -100,5 +100,6 @@ export const ONE_OF_EACH: readonly Record[] = [
     rule: 'payments',
   }),
   { kind: 'ledger.gap', by: 'ledger', proxy: 'p', boot: 'b', from: 3, to: 4 },
+  { kind: 'ledger.retained', by: 'drawbridge', from: 1, to: 9, file: 'ledger.jsonl', sha256: '0'.repeat(64) },
   { kind: 'ledger.duplicate', operation: 'op-1' },
 ]

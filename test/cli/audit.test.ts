@@ -126,3 +126,8 @@ test('the report comes as Markdown, as a file of HTML and as JSON, for a time', 
   expect(JSON.parse(before.stdout)).toMatchObject({ until: '2020-01-31T00:00:00.000Z' })
   expect(await run('audit', 'report', '--since', 'yesterday')).toMatchObject({ status: 2 })
 })
+
+test('without ledger.retention nothing is taken out, and that is said', async () => {
+  const { status, stderr } = await run('audit', 'retain', '--dry-run')
+  expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringContaining('records stay') })
+})
