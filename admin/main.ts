@@ -31,6 +31,9 @@ import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { controlMetrics } from './metrics.ts'
+import { announce } from './notify/announce.ts'
+import type { Notify } from './notify/notify.ts'
+import { notifySecrets, openNotify } from './notify/open.ts'
 import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
 
@@ -83,13 +86,18 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const ledger = await startLedger({ sql, state: ledgerFolder, boot, ...(lock && { lock }), log })
 
   let wakeEnact = () => {}
-  let clean = cleaner(secretsOf(settings))
+  let notify: Notify | undefined
+  let clean = cleaner([...secretsOf(settings), ...notifySecrets(settings)])
   const act = createAct({
     sql,
     clean: record => clean(record),
+    announce: async (transaction, records) => {
+      if (notify !== undefined) await announce(transaction, records, Date.now())
+    },
     committed: () => {
       ledger.wake()
       wakeEnact()
+      notify?.wake()
     },
   })
   const tokenKey = await loadOrCreateTokenKey(join(settings.state, TOKEN_FOLDER))
@@ -110,6 +118,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const policy = createPolicyInForce(act, log)
   await policy.load(settings.policy)
+  const opening = { sql, policy, windowClock: () => store.now(), log }
+  notify = openNotify(settings, opening)
 
   const control: Control = {
     sql,
@@ -124,6 +134,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
     ...(authority && { authority }),
     ...(trust && { trust }),
+    notify: () => notify,
     ...tokensBy(tokenKey),
   }
 
@@ -143,8 +154,11 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const { tls } = next.listen.admin
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
       await policy.load(next.policy)
+      const before = notify
+      notify = openNotify(next, opening)
+      await before?.close()
       // The old ones too: what they opened may not have been changed yet.
-      clean = cleaner([...secretsOf(settings), ...secretsOf(next)])
+      clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
       const version = settingsVersion(next.file)
       const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
       // They are in use: that this could not be recorded does not take them back.
@@ -162,6 +176,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await stopped.catch(error => log.warn({ err: error }, 'the stop could not be recorded'))
       await trust?.close()
       await retention?.close()
+      await notify?.close()
       await enact.close()
       await ledger.close()
       await Promise.all([sql.end({ timeout: 2 }), lock?.end({ timeout: 2 })])

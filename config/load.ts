@@ -217,11 +217,22 @@ function display(value: unknown, path: Path, source: Source): string {
   if (origin !== undefined) return `the value of ${origin}, not shown`
   if (path.includes('credential') && path.at(-1) !== 'type' && typeof value !== 'object')
     return 'a value that is not shown'
+  // Whoever knows such a URL can post there.
+  if (path[0] === 'notify' && path.at(-1) === 'url') return 'a value that is not shown'
   if (path.some(part => SECRET_KEYS.has(String(part)))) return 'a value that is not shown'
   return shown(value)
 }
 
-const SECRET_KEYS = new Set(['password', 'token', 'private_key', 'secret', 'signing_secret', 'app_token', 'passphrase', 'client_secret'])
+const SECRET_KEYS = new Set([
+  'password',
+  'token',
+  'private_key',
+  'secret',
+  'signing_secret',
+  'app_token',
+  'passphrase',
+  'client_secret',
+])
 const SHOWN_CHARACTERS_MAX = 80
 
 function shown(value: unknown): string {

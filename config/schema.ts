@@ -418,7 +418,9 @@ const told = {
   events: list(z.literal(EVENTS, { error: `expected one of ${EVENTS.join(', ')}` }), 'a list of events')
     .optional()
     .describe('Only these are told; all when left out.'),
-  repositories: list(repositoryName, 'a list of repositories').optional().describe('Only about these; all when left out.'),
+  repositories: list(repositoryName, 'a list of repositories')
+    .optional()
+    .describe('Only about these; all when left out.'),
   hours: hours.optional().describe('Outside of them notices wait, except break-glass and locks.'),
 }
 

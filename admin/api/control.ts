@@ -10,6 +10,7 @@ import type { Role } from '../../ca/token.ts'
 import type { Store } from '../../grant/store.ts'
 import type { KnownAuthority } from '../authority.ts'
 import type { Enact } from '../enact.ts'
+import type { Notify } from '../notify/notify.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
 import type { Caller } from './access.ts'
@@ -31,6 +32,8 @@ export interface Control {
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
+  /** What tells people; nothing where no channel is set up. */
+  readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
   /** Absent: certificates are issued to nobody. */
   readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
   /** What doors are told of that authority. */
