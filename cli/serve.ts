@@ -6,6 +6,7 @@ import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { loadSettings } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
+import { secretsOf } from '../config/secrets.ts'
 import type { Settings } from '../config/settings.ts'
 import { wantsEngines, withEngines } from '../deploy/embedded/where.ts'
 import { withHostKey } from '../deploy/hostkey.ts'
@@ -81,7 +82,8 @@ function prepared(name: RoleName, settings: Settings): Settings {
 }
 
 async function serveRole(name: RoleName, written: Settings): Promise<number> {
-  const log = createLog(name, written.name, process.env)
+  const secrets = new Set(secretsOf(written))
+  const log = createLog(name, written.name, process.env, secrets)
   const told = untilToldToStop()
   // From the first moment: unheard, a SIGHUP ends the process.
   let hangups = 0
@@ -108,7 +110,7 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
   hungUp = () => {
     // One after the other: the file as it is last read is the one that holds.
     reloading = reloading.then(async () => {
-      settings = (await reload(name, role, settings.file, log)) ?? settings
+      settings = (await reload(name, role, settings.file, log, secrets)) ?? settings
     })
   }
   if (hangups > 0) hungUp()
@@ -170,9 +172,16 @@ async function updateSchema(settings: Settings, log: Logger): Promise<void> {
 }
 
 /** SIGHUP: a file that does not load, or that the role cannot take over, changes nothing. */
-async function reload(name: RoleName, role: Role, file: string, log: Logger): Promise<Settings | undefined> {
+async function reload(
+  name: RoleName,
+  role: Role,
+  file: string,
+  log: Logger,
+  secrets: Set<string>,
+): Promise<Settings | undefined> {
   try {
     const { settings } = withEngines(prepared(name, loadSettings(file, process.env)))
+    for (const secret of secretsOf(settings)) secrets.add(secret)
     await role.reload(settings)
     log.info({ file }, 'settings reloaded')
     return settings
