@@ -9,20 +9,25 @@ import {
   validatorCompiler,
   type ZodTypeProvider,
 } from 'fastify-type-provider-zod'
-import { ACCESS, type Caller } from './api/access.ts'
+import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
 import type { Control } from './api/control.ts'
+import { spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
 import { health } from './api/health.ts'
 import { keys } from './api/keys.ts'
 import { locks } from './api/locks.ts'
+import { login } from './api/login.ts'
 import { notices } from './api/notify.ts'
 import { Problem, problemOf } from './api/problem.ts'
 import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
 import { sessions } from './api/sessions.ts'
+import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
+import { browserRoutes } from './login/browser.ts'
+import { signinStanding } from './register/signins.ts'
 import { tokenStanding } from './register/tokens.ts'
 
 const BODY_BYTES_MAX = 64 << 10
@@ -111,11 +116,13 @@ export async function createApi(
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { tryItOutEnabled: false } })
 
   await app.register(health, control)
+  const { people } = control
+  if (people !== undefined) await app.register(async pages => browserRoutes(pages, control, people))
   await app.register(
     async api => {
       api.addHook('onRoute', route => {
         const named = `${route.method} ${route.url.slice(BASE.length)}`
-        if (named === 'GET /openapi.json') return
+        if (named === 'GET /openapi.json' || OPEN.includes(named)) return
         const roles = ACCESS[named]
         if (roles === undefined) throw new Error(`${named} is not in the table of who may call what`)
         route.config = { ...route.config, roles }
@@ -124,7 +131,9 @@ export async function createApi(
       api.addHook('onRequest', async request => {
         const roles = request.routeOptions.config.roles
         if (roles === undefined) return
-        const caller = options.everybody ?? (await identify(request, control))
+        const known = options.everybody ?? (await identify(request, control))
+        const route = `${request.method} ${request.routeOptions.url?.slice(BASE.length)}`
+        const caller = known.roles.includes('front') ? await spokenFor(control.sql, known, request, route) : known
         if (!caller.roles.some(role => roles.includes(role))) {
           const have = caller.roles.length > 0 ? caller.roles.join(', ') : 'none'
           throw new Problem(403, 'role', `this needs the role ${roles.join(' or ')}; your token has ${have}`)
@@ -136,7 +145,7 @@ export async function createApi(
         if (request.routeOptions.schema?.body) request.body ??= {}
       })
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-      for (const routes of [whoami, requests, grants, sessions, locks, tokens, keys, audit, proofs])
+      for (const routes of [login, signins, whoami, requests, grants, sessions, locks, tokens, keys, audit, proofs])
         await api.register(routes, control)
       await api.register(notices, control)
     },
@@ -158,6 +167,7 @@ async function identify(request: FastifyRequest, { sql, verifyToken }: Control):
   if (token === undefined) throw new Problem(401, 'no-token', 'send a token: Authorization: Bearer …')
   const caller = await verifyToken(token)
   if ('refused' in caller) throw new Problem(401, 'bad-token', caller.refused)
+  if (caller.token.signin !== undefined) return await bySignin(sql, caller, caller.token.signin)
   switch (await tokenStanding(sql, caller.token.id, caller.principal)) {
     case 'good':
       return caller
@@ -168,4 +178,14 @@ async function identify(request: FastifyRequest, { sql, verifyToken }: Control):
     case 'locked':
       throw new Problem(403, 'locked', `${caller.principal} is locked`, 'ask an administrator')
   }
+}
+
+/** A token of a sign-in has no row of its own: the sign-in decides, and says more of the person. */
+async function bySignin(sql: Control['sql'], caller: Caller, id: string): Promise<Caller> {
+  const standing = await signinStanding(sql, id, caller.principal)
+  if (standing === 'locked') throw new Problem(403, 'locked', `${caller.principal} is locked`, 'ask an administrator')
+  if (standing === 'ended') throw new Problem(401, 'signed-out', 'the sign-in is over', 'git access login')
+  if (standing === 'unknown') throw new Problem(401, 'bad-token', 'the sign-in is not one of this installation')
+  const { groups, mfa } = standing
+  return { ...caller, groups, ...(mfa !== undefined && { mfa }) }
 }

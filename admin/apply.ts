@@ -69,9 +69,9 @@ export async function applyBar(store: Store, { principal, credential, reason, ex
 }
 
 export async function applyKey(store: Store, key: RegisteredKey): Promise<void> {
-  const { fingerprint, principal, expires, revoked } = key
+  const { fingerprint, principal, expires, signin, revoked } = key
   if (revoked) await store.dropKey(fingerprint, expires.getTime())
-  else await store.putKey({ fingerprint, principal, expires: expires.getTime() })
+  else await store.putKey({ fingerprint, principal, expires: expires.getTime(), ...(signin && { signin }) })
 }
 
 function since(grant: RegisteredGrant, left: number | undefined): { lastUsed?: number; left?: number } {

@@ -52,7 +52,15 @@ export async function castVote(
     const vote = { voter, says, digest, at: now, ...(comment !== undefined && { comment }) }
     const reviewing = request.state === 'approved' && request.review !== undefined
     const event: Event = { kind: reviewing ? 'review' : 'vote', at: now, vote }
-    return await decide(change, { before, request, event, by: caller.principal, step: says, reason: comment ?? '' })
+    return await decide(change, {
+      before,
+      request,
+      event,
+      by: caller.principal,
+      via: caller.via?.transport,
+      step: says,
+      reason: comment ?? '',
+    })
   })
   if (outcome !== undefined) throw new Problem(409, 'request-over', outcome, `git access status ${id}`)
 }
@@ -79,6 +87,7 @@ export async function withdrawRequest(
       request: before.request,
       event,
       by: caller.principal,
+      via: caller.via?.transport,
       step: 'withdraw',
       reason,
     })
@@ -95,13 +104,14 @@ async function decide(
     readonly by: string
     readonly step: Step
     readonly reason: string
+    readonly via?: 'ssh' | undefined
   },
 ): Promise<string | undefined> {
-  const { before, request, event, by, reason } = decision
+  const { before, request, event, by, reason, via } = decision
   const { request: after, refused } = next(request, event)
   const step = refused === undefined ? decision.step : 'tick'
   const [person = ''] = before.request.involved
-  await carry(change, { before, after, by, person, step, reason, now: event.at })
+  await carry(change, { before, after, by, person, step, reason, via, now: event.at })
   return refused
 }
 
@@ -118,13 +128,15 @@ export async function carry(
     readonly person: string
     readonly step: Step
     readonly reason: string
+    /** Where a proxy vouched for who it was. */
+    readonly via?: 'ssh' | undefined
     readonly now: number
   },
 ): Promise<void> {
-  const { before, after, by, person, step, reason } = moved
+  const { before, after, by, person, step, reason, via } = moved
   await saveRequest(change, after, person)
   const say = (kind: Parameters<typeof recordOf>[0], text: string, who = by) =>
-    change.record(recordOf(kind, after, who, text))
+    change.record(recordOf(kind, after, who, text, who === by ? via : undefined))
   const was = before?.request
 
   if (step === 'file') say('request.made', was === undefined ? reason : `changed, and asked anew: ${reason}`)

@@ -95,6 +95,7 @@ export async function fileRequest(
       before: pending,
       after: request,
       by: caller.principal,
+      via: caller.via?.transport,
       person,
       step: 'file',
       reason: asked.reason,

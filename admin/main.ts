@@ -30,6 +30,7 @@ import type { Control } from './api/control.ts'
 import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
+import { createProvider } from './login/provider.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
 import type { Notify } from './notify/notify.ts'
@@ -50,6 +51,7 @@ const ARCHIVE_FOLDER = 'archive'
 const FIXED_HERE: Fixed = {
   ...FIXED,
   'listen.admin': ({ listen }) => place(listen.admin),
+  login: ({ login }) => login,
   ca: ({ ca }) => ca,
 }
 
@@ -121,6 +123,16 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const opening = { sql, policy, windowClock: () => store.now(), log }
   notify = openNotify(settings, opening)
 
+  const { retention: keep, archive } = settings.ledger
+  const retention =
+    keep === undefined
+      ? undefined
+      : startRetention({
+          ...{ sql, keep, act, log, key: ledger.key },
+          folder: archive ?? join(ledgerFolder, ARCHIVE_FOLDER),
+          isWriter: () => ledger.writer.state().role === 'writer',
+        })
+
   const control: Control = {
     sql,
     redis,
@@ -129,9 +141,12 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     enact,
     policy,
     tail: ledger.tail,
+    ...(retention && { retention }),
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(ledgerFolder, HEADS_FILE), keys: [ledger.key.publicKey] },
     metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
+    ...(settings.login && { people: { settings: settings.login, provider: createProvider(settings.login) } }),
+    places: placesOf(settings, () => addressOf(api, settings.listen.admin.tls ? 'https' : 'http')),
     ...(authority && { authority }),
     ...(trust && { trust }),
     notify: () => notify,
@@ -139,7 +154,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   }
 
   const { admin } = settings.listen
-  const api = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
+  const api: FastifyInstance = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
   await api.listen({ host: admin.host, port: admin.port })
   const local = await listenLocally(control, settings.state, log)
   await act(async change => change.record({ kind: 'role.started', by: 'drawbridge', role: 'admin' }))
@@ -192,8 +207,8 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
     verifyToken: async token => {
       const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
       if (!result.ok) return { refused: result.reason }
-      const { principal, roles, id, expires } = result.claims
-      return { principal, roles, token: { id, expires } }
+      const { principal, roles, id, expires, signin } = result.claims
+      return { principal, roles, token: { id, expires, ...(signin !== undefined && { signin }) } }
     },
     issueToken: content => issueToken(key, { ...content, ...ours, now: Date.now() }),
   }
@@ -245,11 +260,23 @@ function addressOf(api: FastifyInstance, scheme: string): string {
   return `${scheme}://${host}:${address.port}`
 }
 
+/** Where people reach the gate: as the settings say, else where this machine listens, for a gate on one's own. */
+function placesOf({ publicHttp, publicSsh, publicAdmin, listen }: Settings, admin: () => string): Control['places'] {
+  const { http: web, ssh: shell } = listen
+  const http =
+    publicHttp ?? (web && web.port !== 0 ? `${web.tls ? 'https' : 'http'}://${web.host}:${web.port}` : undefined)
+  const ssh = publicSsh ?? (shell && shell.port !== 0 ? `ssh://git@${shell.host}:${shell.port}` : undefined)
+  return { ...(http && { http }), ...(ssh && { ssh }), admin: () => publicAdmin ?? admin() }
+}
+
 /** What must never stand in a record. */
 function secretsOf(settings: Settings): string[] {
-  return [...settings.upstreams.values()].flatMap(({ credential }) => {
-    if (credential.type === 'basic') return [credential.password]
-    if (credential.type === 'bearer') return [credential.token]
-    return []
-  })
+  return [
+    ...(settings.login?.clientSecret === undefined ? [] : [settings.login.clientSecret]),
+    ...[...settings.upstreams.values()].flatMap(({ credential }) => {
+      if (credential.type === 'basic') return [credential.password]
+      if (credential.type === 'bearer') return [credential.token]
+      return []
+    }),
+  ]
 }

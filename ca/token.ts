@@ -19,7 +19,8 @@ import { openPrivateDirectory, readPrivate, writeDurably } from './durable.ts'
  * Session tokens: short-lived JWTs (RFC 7519, RFC 8725) signed with Ed25519, bound to one audience, each with an id by which
  * it can be revoked at once. Whether it is revoked is for the caller to ask; here it is only told who signed what.
  */
-export type Role = 'developer' | 'approver' | 'auditor' | 'admin'
+/** `front`: a proxy, which asks in the name of who logged in there and may do nothing else. */
+export type Role = 'developer' | 'approver' | 'auditor' | 'admin' | 'front'
 
 export interface TokenClaims {
   /** By which it is revoked (`jti`). */
@@ -93,7 +94,7 @@ const KEY_FILE = 'token.jwk'
 const claimsSchema = z.object({
   jti: z.string().min(1).max(64),
   sub: z.string().min(1).max(255),
-  roles: z.array(z.enum(['developer', 'approver', 'auditor', 'admin'])).max(4),
+  roles: z.array(z.enum(['developer', 'approver', 'auditor', 'admin', 'front'])).max(4),
   signin: z.string().min(1).max(64).optional(),
   iat: z.int(),
   exp: z.int(),

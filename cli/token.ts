@@ -19,7 +19,11 @@ export function tokenCommand(): Command {
     .addCommand(
       asking('create', 'make a token; it is printed this once and kept nowhere')
         .requiredOption('--principal <principal>', 'whom it stands for')
-        .requiredOption('--role <role>', 'developer, approver, auditor or admin; several with commas', several)
+        .requiredOption(
+          '--role <role>',
+          'developer, approver, auditor or admin, several with commas; or front, for a proxy',
+          several,
+        )
         .option('--for <duration>', 'how long it is good: 8h, "30 days"', '8h')
         .action(async (options: Common & { principal: string; role: string[]; for: string }) => {
           const { principal, role: roles } = options

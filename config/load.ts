@@ -86,6 +86,13 @@ function settings(given: Written, file: string): Settings {
     state,
     upstreams: new Map(Object.entries(given.upstreams).map(([name, host]) => [name, upstream(name, host)])),
     policy: given.policy === undefined ? undefined : absolute(given.policy),
+    ...(given.control && {
+      control: {
+        url: given.control.url,
+        tokenFile: absolute(given.control.token_file),
+        ...(given.control.ca_file !== undefined && { caFile: absolute(given.control.ca_file) }),
+      },
+    }),
     ...(given.login && { login: login(given.login) }),
     ssh: {
       hostKeys: given.ssh.host_keys.map(absolute),
@@ -123,6 +130,12 @@ function settings(given: Written, file: string): Settings {
       spoolBytes: given.ledger.spool,
       ...(given.ledger.retention !== undefined && { retention: given.ledger.retention }),
       ...(given.ledger.archive !== undefined && { archive: absolute(given.ledger.archive) }),
+    },
+    reuse: {
+      enabled: given.reuse.enabled,
+      ttl: given.reuse.ttl,
+      bytes: given.reuse.bytes,
+      folder: given.reuse.folder === undefined ? undefined : absolute(given.reuse.folder),
     },
   }
 }

@@ -377,6 +377,18 @@ const ledger = section({
     .describe('Where retention puts what it exports; `ledger/archive` below state unless given.'),
 })
 
+const reuse = section({
+  enabled: z
+    .boolean({ error: 'expected true or false' })
+    .default(false)
+    .describe('Whether clients that fetch the same share one answer of the host.'),
+  ttl: duration(0, HOUR).prefault('60s').describe('How long an answer is kept after it was whole; 0s: not at all.'),
+  bytes: size(16 << 20, 2 ** 44)
+    .prefault('4GiB')
+    .describe('Most disk for answers, for each proxy.'),
+  folder: text('the path of a folder').optional().describe('Where answers lie; `NAME/reuse` below state unless given.'),
+})
+
 const ssh = section({
   host_keys: list(text('the path of a private key'), 'a list of paths')
     .default([])
@@ -537,6 +549,21 @@ const login = section({
   token: duration(MINUTE, HOUR).prefault('15m').describe('How long one token of it is good; renewed by itself.'),
 })
 
+const CONTROL_FORM = 'https://HOST:PORT, or http://127.0.0.1:PORT on the same machine'
+const control = section({
+  url: publicUrl('https://', 'http://')
+    .refine(
+      // The token would be everybody's on the way.
+      written => /^https:|^http:\/\/(localhost|127(\.\d+){3}|\[::1\])(:\d+)?(\/|$)/.test(written),
+      { error: `expected ${CONTROL_FORM}` },
+    )
+    .describe('The admin address of the control plane, by which `ssh GATE request` and the like ask it.'),
+  token_file: text('the path of a file').describe(
+    'Holds a token with the role front, by which this gate speaks for who logged in over SSH; read at each use.',
+  ),
+  ca_file: text('the path of a file').optional().describe('Certificates to trust besides, PEM.'),
+})
+
 /** `drawbridge.yaml` as written; parsing it gives values in milliseconds and bytes with every default filled in. */
 export const SETTINGS = section({
   name: matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits, dot, dash and underscore')
@@ -567,6 +594,7 @@ export const SETTINGS = section({
   policy: text('the path of a policy file')
     .optional()
     .describe('Path of the policy file or folder; relative to this file.'),
+  control: control.optional(),
   login: login.optional(),
   ssh: ssh.prefault({}),
   ca: ca.optional().describe('The SSH certificate authority of this gate; without this section there is none.'),
@@ -576,6 +604,7 @@ export const SETTINGS = section({
   limits: limits.prefault({}),
   ledger: ledger.prefault({}),
   notify: notify.optional(),
+  reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams }, context) => {
   if (authority !== undefined) return
   for (const [name, { credential: chosen }] of Object.entries(upstreams)) {

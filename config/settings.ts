@@ -78,6 +78,16 @@ export interface LoginSettings {
   readonly token: number
 }
 
+/** How a proxy asks its control plane in the name of who logged in over SSH. */
+export interface ControlSettings {
+  /** `https:`, or `http:` on this machine. */
+  readonly url: string
+  /** Holds a token with the role `front`; read at each use, so that it can be renewed. */
+  readonly tokenFile: string
+  /** Certificates to trust besides, PEM. */
+  readonly caFile?: string
+}
+
 export interface Settings {
   /** This gate's name in records: unique among the proxies that share a ledger. */
   readonly name: string
@@ -97,6 +107,8 @@ export interface Settings {
   readonly state: string
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>
   readonly policy: string | undefined
+  /** Absent: nothing can be asked of the control plane over SSH. */
+  readonly control?: ControlSettings
   /** Absent: nobody signs in here; tokens and keys are handed out. */
   readonly login?: LoginSettings
   readonly ssh: {
@@ -142,5 +154,13 @@ export interface Settings {
     readonly retention?: number
     /** Folder for what retention exports; `ledger/archive` below state unless given. */
     readonly archive?: string
+  }
+  /** Answers of hosts that several clients share: for `ttl` milliseconds, in `bytes` of disk at most. */
+  readonly reuse: {
+    readonly enabled: boolean
+    readonly ttl: number
+    readonly bytes: number
+    /** Absent: one below the proxy's own part of `state`. */
+    readonly folder: string | undefined
   }
 }

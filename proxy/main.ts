@@ -11,6 +11,7 @@ import { recoverInBackground } from '../audit/recovering.ts'
 import { authorityClient } from '../ca/client.ts'
 import { parsePublicKeyLine } from '../ca/key.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
+import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
@@ -20,13 +21,16 @@ import { watchCuts } from '../grant/watch.ts'
 import { archive } from './archive.ts'
 import { followAuthority } from './authority.ts'
 import type { Serve } from './client.ts'
+import { controlPlane } from './control.ts'
 import { fetch } from './fetch.ts'
 import { Gate } from './gate.ts'
 import { type Connectors, connectors, hostIn } from './hosts.ts'
 import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
+import { boundYoungGeneration } from './memory.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
+import { Reuse } from './reuse/reuse.ts'
 import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
@@ -65,6 +69,7 @@ const FIXED_HERE: Fixed = {
   ca: ({ ca }) => ca,
   'limits.channels': ({ limits }) => limits.channels,
   ledger: ({ ledger }) => ledger,
+  reuse: ({ reuse }) => reuse,
 }
 
 /** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
@@ -89,6 +94,7 @@ function take(settings: Settings, loginsTo: (to: UpstreamSettings) => SshUpstrea
  * spooled or refused.
  */
 export async function main(given: Settings, { log }: { log: Logger }): Promise<Role> {
+  boundYoungGeneration()
   requirePatchedPostgres()
   const signer = given.ca.configured ? authorityClient(given.ca.socket) : undefined
   const loginsTo = (settings: UpstreamSettings): SshUpstreamExtras =>
@@ -181,9 +187,21 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   })
   owned.defer(() => watch.close())
 
+  const hostOf = (repository: string) => hostIn(taken.hosts, repository)
+  const reuse = given.reuse.enabled
+    ? await Reuse.open({
+        ...given.reuse,
+        folder: given.reuse.folder ?? join(state, 'reuse'),
+        hostOf,
+        upstreamOf: repository => taken.settings.upstreams.get(repository.slice(0, repository.indexOf('/'))),
+      })
+    : undefined
+  owned.defer(() => reuse?.close())
+
   const serving = {
     gate,
-    hostOf: (repository: string) => hostIn(taken.hosts, repository),
+    hostOf,
+    reuse,
     state: proofs,
     proofBytes: PROOF_BYTES_MAX,
     get commands() {
@@ -205,6 +223,10 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
     record(refused)
   }
+  const control = controlPlane(
+    () => taken.settings.control,
+    error => log.warn({ err: error }, 'the control plane could not be asked'),
+  )
   const identify = identifier({ tokenKeys: () => store.tokenKeys(), now: Date.now })
   const isLoadBalancer = (address: string) => taken.isLoadBalancer(address)
   const { listen } = given
@@ -242,7 +264,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
         now: Date.now,
       },
       resolveRepository: repositoryName,
-      commands: words({ store }),
+      commands: words({ store, control }),
       limits,
       readSource: socket => readSource(socket, isLoadBalancer, limits.headers),
       throttle: createThrottle({ now: () => performance.now() }),
@@ -294,13 +316,4 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       await rest.disposeAsync()
     },
   }
-}
-
-/** What must never stand in a record. */
-function secretsOf(settings: Settings): string[] {
-  return [...settings.upstreams.values()].flatMap(({ credential }) => {
-    if (credential.type === 'basic') return [credential.password]
-    if (credential.type === 'bearer') return [credential.token]
-    return []
-  })
 }

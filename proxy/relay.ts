@@ -1,6 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { FLUSH, PacketCounter, type Watch } from './git/pktline.ts'
 import type { Session } from './session.ts'
+import type { Lending } from './upstream/upstream.ts'
 
 export interface RelayOptions {
   /** false: the bytes are a bare pack without packets around it, and can only be passed or stopped. */
@@ -18,30 +19,42 @@ export interface RelayOptions {
   readonly insert?: () => Buffer | undefined
 }
 
+/** A part of a chunk that waits for the end of its packet. */
+interface Part {
+  readonly bytes: Buffer
+  /** The chunk of which it is the last part. */
+  readonly last: Buffer
+}
+
 /** How a relay came to its end. `stopped`: the session's signal, or `before` said no. */
 export type Relayed = 'ended' | 'stopped'
 
 /**
  * Carries the host's answer to the client, whole packets only, so that wherever it is stopped the client stands at a
- * packet boundary and can be told why. Holds at most one unfinished packet; nothing is copied; a client that reads
- * slowly stops the host from sending.
+ * packet boundary and can be told why. Holds at most one unfinished packet; nothing is copied, and memory that was lent
+ * is given back once the client has it; a client that reads slowly stops the host from sending.
  *
  * Rejects when the host breaks off or sends what is no packet. Ends neither stream.
  */
-export function relay(from: Readable, to: Writable, session: Session, options: RelayOptions): Promise<Relayed> {
+export function relay(
+  from: Readable & Partial<Lending>,
+  to: Writable,
+  session: Session,
+  options: RelayOptions,
+): Promise<Relayed> {
   const { signal } = session
   const counter = options.framed
     ? new PacketCounter({
         head: options.head ?? 0,
-        watch: (length, head) => {
-          last = length
-          options.watch?.(length, head)
+        watch: (packetLength, head) => {
+          length = packetLength
+          options.watch?.(packetLength, head)
         },
         packMayFollow: options.packMayFollow ?? false,
       })
     : undefined
-  let last = -1
-  let held: Buffer[] = []
+  let length = -1
+  let held: Part[] = []
   let inserted = options.insert === undefined
   let asking = false
   let over = false
@@ -69,9 +82,13 @@ export function relay(from: Readable, to: Writable, session: Session, options: R
       if (!asking) from.resume()
     }
 
-    const write = (bytes: Buffer): boolean => {
+    // Not where somebody is shown the chunks: it may keep them.
+    const lent = from.giveBack !== undefined && options.tap === undefined
+    const write = (bytes: Buffer, last?: Buffer): boolean => {
       session.bytesOut += bytes.length
-      return to.write(bytes)
+      if (!lent || !last) return to.write(bytes)
+      // Of one whose write failed nobody knows whether it is still looked at.
+      return to.write(bytes, error => error || from.giveBack?.(last))
     }
 
     const forward = (chunk: Buffer, boundary: number): void => {
@@ -79,19 +96,21 @@ export function relay(from: Readable, to: Writable, session: Session, options: R
       const note = inserted ? undefined : options.insert?.()
       if (note) inserted = true
       // Nothing may follow the flush that ends an answer, so the note goes before it; what is held begins a packet.
-      const early = note && last === 0 && boundary < FLUSH.length
+      const early = note && length === 0 && boundary < FLUSH.length
       if (early) write(note)
-      for (const part of held) flowing = write(part)
+      for (const { bytes, last } of held) flowing = write(bytes, last)
       held = []
+      const rest = boundary < chunk.length ? chunk.subarray(boundary) : undefined
+      const last = rest ? undefined : chunk
       if (note && !early) {
-        const upTo = last === 0 ? boundary - FLUSH.length : boundary
-        if (upTo > 0) write(chunk.subarray(0, upTo))
+        const upTo = length === 0 ? boundary - FLUSH.length : boundary
+        if (upTo > 0) write(chunk.subarray(0, upTo), last)
         flowing = write(note)
-        if (last === 0) flowing = write(FLUSH)
+        if (length === 0) flowing = write(FLUSH)
       } else if (boundary > 0) {
-        flowing = write(boundary === chunk.length ? chunk : chunk.subarray(0, boundary))
+        flowing = write(rest ? chunk.subarray(0, boundary) : chunk, last)
       }
-      if (boundary < chunk.length) held.push(chunk.subarray(boundary))
+      if (rest) held.push({ bytes: rest, last: chunk })
       if (!flowing) from.pause()
     }
 
@@ -106,7 +125,7 @@ export function relay(from: Readable, to: Writable, session: Session, options: R
           return
         }
         if (boundary === 0) {
-          held.push(chunk)
+          held.push({ bytes: chunk, last: chunk })
           return
         }
       }

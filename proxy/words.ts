@@ -1,11 +1,20 @@
 import { ACTIONS } from '../grant/grant.ts'
 import type { Store } from '../grant/store.ts'
+import type { ControlPlane } from './control.ts'
 import { printable } from './git/pktline.ts'
 import type { OwnCommand } from './ssh/session.ts'
+import { pendingOf, requestWords } from './words/requests.ts'
 
 /** What people may ask over stock ssh besides git: `ssh git@gate whoami`. */
-export function words({ store }: { readonly store: Pick<Store, 'ask' | 'standing'> }): Record<string, OwnCommand> {
+export function words({
+  store,
+  control,
+}: {
+  readonly store: Pick<Store, 'standing'>
+  readonly control: ControlPlane
+}): Record<string, OwnCommand> {
   return {
+    ...requestWords(control),
     whoami: async (_args, { caller, stdout }) => {
       const { identity } = caller
       const by =
@@ -17,7 +26,8 @@ export function words({ store }: { readonly store: Pick<Store, 'ask' | 'standing
       stdout.write(`${printable(caller.principal, 200)}, by ${printable(by, 300)}\n`)
       return 0
     },
-    status: async (_args, { caller, stdout }) => {
+    status: async (_args, context) => {
+      const { caller, stdout } = context
       const { now, locked, grants } = await store.standing(caller.principal)
       if (locked !== undefined) {
         stdout.write(`locked: ${printable(locked, 300)}\n`)
@@ -33,6 +43,8 @@ export function words({ store }: { readonly store: Pick<Store, 'ask' | 'standing
         const when = state === 'scheduled' ? `opens ${until}` : `until ${until} (${left} min)`
         stdout.write(`${id}  ${printable(`${repository}  ${what}${where}`, 500)}  ${when}\n`)
       }
+      // Windows are known without the control plane; that it is away takes nothing from them.
+      for (const line of await pendingOf(control, context).catch(() => [])) stdout.write(`${line}\n`)
       return 0
     },
   }

@@ -5,7 +5,12 @@ export interface Caller {
   readonly principal: string
   readonly roles: readonly Role[]
   /** The token that said so; without one it was the socket that only this machine's operator can open. */
-  readonly token?: { readonly id: string; readonly expires: number }
+  /** A proxy vouched for this person, who logged in there; and where they are. */
+  readonly via?: { readonly transport: 'ssh'; readonly address: string }
+  readonly token?: { readonly id: string; readonly expires: number; readonly signin?: string }
+  /** What the identity provider said at the sign-in behind the token: groups, and when a second factor was shown. */
+  readonly groups?: readonly string[]
+  readonly mfa?: number
 }
 
 /** Whoever can open the admin role's own socket file: its operator, who could read its keys as well. */
@@ -18,6 +23,15 @@ const ANYBODY: readonly Role[] = ['developer', 'approver', 'auditor', 'admin']
 /** Taking access away is easier than giving it. */
 const ENDS_ACCESS: readonly Role[] = ['approver', 'admin']
 const READS_LEDGER: readonly Role[] = ['auditor', 'admin']
+
+/** What strangers call, since it is how one becomes known. Each asks for a secret of its own. */
+export const OPEN: readonly string[] = [
+  'GET /login',
+  'POST /login/device',
+  'POST /login/token',
+  'POST /login/refresh',
+  'POST /logout',
+]
 
 /**
  * Who may call what, in one place. A route that is not listed here does not start. Where everybody may call, `seesAll`
@@ -49,6 +63,10 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'GET /locks': ['approver', 'auditor', 'admin'],
   'PUT /locks/:principal': ENDS_ACCESS,
   'DELETE /locks/:principal': ['admin'],
+
+  'GET /signins': ANYBODY,
+  'DELETE /signins/:id': ANYBODY,
+  'POST /certificates': ANYBODY,
 
   'GET /tokens': ANYBODY,
   'POST /tokens': ['admin'],

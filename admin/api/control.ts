@@ -10,6 +10,7 @@ import type { Role } from '../../ca/token.ts'
 import type { Store } from '../../grant/store.ts'
 import type { KnownAuthority } from '../authority.ts'
 import type { Enact } from '../enact.ts'
+import type { People } from '../login/browser.ts'
 import type { Notify } from '../notify/notify.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
@@ -34,16 +35,23 @@ export interface Control {
   readonly metrics: Registry
   /** What tells people; nothing where no channel is set up. */
   readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
+  /** Absent: people sign in nowhere. */
+  readonly people?: People
+  /** The URLs people reach the gate by, without a slash at the end. */
+  readonly places: { readonly http?: string; readonly ssh?: string; admin(): string }
   /** Absent: certificates are issued to nobody. */
   readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
   /** What doors are told of that authority. */
   readonly trust?: Pick<KnownAuthority, 'trust' | 'fault'>
   /** Who a token stands for, by its signature and times alone. */
-  readonly verifyToken: (token: string) => Promise<Required<Caller> | { readonly refused: string }>
+  readonly verifyToken: (
+    token: string,
+  ) => Promise<(Caller & Required<Pick<Caller, 'token'>>) | { readonly refused: string }>
   readonly issueToken: (token: {
     id: string
     principal: string
     roles: readonly Role[]
+    signin?: string
     expires: number
   }) => Promise<string>
 }

@@ -39,7 +39,7 @@ export const refPattern = z.string().check(context => {
 })
 
 export const action = z.enum(ACTIONS)
-export const role = z.enum(['developer', 'approver', 'auditor', 'admin'])
+export const role = z.enum(['developer', 'approver', 'auditor', 'admin', 'front'])
 export const duration = z
   .string()
   .max(50)

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { readDuration, writeDuration } from '../../config/units.ts'
@@ -73,7 +73,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     async (request, reply) => {
       const caller = person(callerOf(request))
       const now = await store.now()
-      return await file(wishOf(request.body, now), { caller, address: request.ip, now, reply })
+      return await file(wishOf(request.body, now), { caller, address: addressOf(request), now, reply })
     },
   )
 
@@ -101,7 +101,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     async request => {
       const caller = person(callerOf(request))
       const now = await store.now()
-      return explained(prospectOf(policy.standing(), caller, request.ip, wishOf(request.body, now), {}, now))
+      return explained(prospectOf(policy.standing(), caller, addressOf(request), wishOf(request.body, now), {}, now))
     },
   )
 
@@ -231,7 +231,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
       const { reason, ticket } = request.body
       const window = endOf(request.body, { from: now, after: now, longest: WINDOW_MILLISECONDS_MAX }) - now
       const more = { window, ...(reason !== undefined && { reason }), ...(ticket !== undefined && { ticket }) }
-      return await file(extensionWish(found, caller, more, now), { caller, address: request.ip, now, reply })
+      return await file(extensionWish(found, caller, more, now), { caller, address: addressOf(request), now, reply })
     },
   )
 
@@ -288,6 +288,9 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     }
   }
 }
+
+/** Where the person is: for one who came over SSH, where the proxy saw them. */
+const addressOf = (request: FastifyRequest): string => callerOf(request).via?.address ?? request.ip
 
 /** Whoever holds the local socket can make a token for anybody, but is nobody. */
 function person(caller: Caller): Caller {

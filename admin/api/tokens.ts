@@ -49,7 +49,12 @@ export const tokens: FastifyPluginAsyncZod<Control> = async (app, { sql, act, en
         tags: ['tokens'],
         body: z.strictObject({
           principal,
-          roles: z.array(role).min(1, 'needs at least one role').max(4),
+          roles: z
+            .array(role)
+            .min(1, 'needs at least one role')
+            .max(4)
+            // Whoever speaks for others must not be somebody as well.
+            .refine(roles => !roles.includes('front') || roles.length === 1, 'front stands alone'),
           ...length,
         }),
         response: { 201: tokenView.extend({ token: z.string() }), ...refusals },

@@ -12,6 +12,8 @@ export interface RegisteredKey {
   readonly created: Date
   readonly createdBy: string
   readonly expires: Date
+  /** The sign-in that it stands for its principal by, and ends with; absent for a key that was registered. */
+  readonly signin?: string
   readonly revoked?: { readonly at: Date; readonly by: string }
 }
 
@@ -31,7 +33,7 @@ export async function registerKey(act: Act, key: NewKey, by: string): Promise<'d
     const { count } = await change.sql`
       insert into control.key (fingerprint, principal, algorithm, public_key, title, created_by, expires)
       values (${fingerprint}, ${principal}, ${algorithm}, ${publicKey}, ${title}, ${by}, ${expires})
-      on conflict (fingerprint) do update set title = excluded.title, expires = excluded.expires
+      on conflict (fingerprint) do update set title = excluded.title, expires = excluded.expires, signin = null
       where key.principal = excluded.principal and key.revoked is null`
     if (count === 0) return 'taken'
     change.record({ kind: 'key.registered', by, fingerprint, principal, expires: expires.toISOString() })
@@ -83,13 +85,15 @@ interface KeyRow {
   readonly created: Date
   readonly created_by: string
   readonly expires: Date
+  readonly signin: string | null
   readonly revoked: Date | null
   readonly revoked_by: string | null
 }
 
-function keyOf({ public_key, created_by, revoked, revoked_by, ...rest }: KeyRow): RegisteredKey {
+function keyOf({ public_key, created_by, signin, revoked, revoked_by, ...rest }: KeyRow): RegisteredKey {
   return {
     ...rest,
+    ...(signin !== null && { signin }),
     publicKey: public_key,
     createdBy: created_by,
     ...(revoked !== null && { revoked: { at: revoked, by: revoked_by ?? '' } }),

@@ -115,7 +115,13 @@ type RequestRecord = Extract<
 export type RequestRecordKind = Exclude<RequestRecord['kind'], 'grant.issued'>
 
 /** What the ledger says of a step in the life of a request. */
-export function recordOf(kind: RequestRecordKind, request: Request, by: string, reason: string): ControlRecord {
+export function recordOf(
+  kind: RequestRecordKind,
+  request: Request,
+  by: string,
+  reason: string,
+  via?: 'ssh',
+): ControlRecord {
   const { targets, principal } = request.asked
   const rule = request.conditions.rules.join(', ')
   return {
@@ -128,6 +134,7 @@ export function recordOf(kind: RequestRecordKind, request: Request, by: string, 
     refs: [...new Set(targets.flatMap(({ refs }) => refs))],
     reason,
     ...(rule !== '' && { rule }),
+    ...(via && { via }),
   }
 }
 

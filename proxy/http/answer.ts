@@ -49,7 +49,10 @@ export class Answer extends Writable {
   // What came in while a write was under way goes out as one chunk: hosts hand out packs in pieces of a few KiB.
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
     this.#head()
-    this.#send(Buffer.concat(chunks.map(({ chunk }) => chunk)), done)
+    this.#response.cork()
+    for (const { chunk } of chunks.slice(0, -1)) this.#response.write(chunk)
+    this.#send(chunks.at(-1)?.chunk ?? Buffer.alloc(0), done)
+    this.#response.uncork()
   }
 
   override _final(done: (error?: Error | null) => void): void {

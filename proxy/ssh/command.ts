@@ -27,11 +27,13 @@ const SERVICES: Readonly<Record<string, GitService>> = {
  */
 export function parseCommand(commandLine: string, words: ReadonlySet<string>): Command {
   if (commandLine.length > COMMAND_CHARACTERS_MAX) return refused('the command line is too long')
-  const split = splitWords(commandLine)
+  const [, own] = /^\s*([a-z]+)(?=\s|$)/.exec(commandLine) ?? []
+  const isOwn = own !== undefined && words.has(own)
+  const split = splitWords(commandLine, isOwn)
   if (typeof split === 'string') return refused(split)
   const [first = '', ...rest] = split
   if (first === 'git' && rest[0] !== undefined) return gitCommand(`git-${rest[0]}`, rest.slice(1), words)
-  if (words.has(first)) return { kind: 'word', name: first, args: rest }
+  if (isOwn) return { kind: 'word', name: first, args: rest }
   return gitCommand(first, rest, words)
 }
 
@@ -61,9 +63,15 @@ function refused(reason: string): Command {
 // What a shell would act upon when it stands outside quotes. Nobody's path needs it; refusing it tells an attacker's
 // `a; rm -rf` from a path before anything else looks at it.
 const SHELL_MEANING = /[;&|<>()$`*?[\]{}#!\r\n\0]/
+const LINE_ENDS = /[\r\n\0]/
 
-/** The words of a line as a POSIX shell splits it, without anything a shell would act upon; or why there are none. */
-function splitWords(text: string): string[] | string {
+/**
+ * The words of a line as a POSIX shell splits it, without anything a shell would act upon; or why there are none.
+ *
+ * @param literal take such characters for themselves: behind a word of our own there is `--ref release/*` and
+ *   `--reason "don't (PAY-231)"`, which ssh hands over without the person's quotes
+ */
+function splitWords(text: string, literal: boolean): string[] | string {
   const found: string[] = []
   let word: string | undefined
   for (let at = 0; at < text.length; at++) {
@@ -77,16 +85,21 @@ function splitWords(text: string): string[] | string {
     word ??= ''
     if (char === "'" || char === '"') {
       const end = closingQuote(text, at)
+      if (end < 0 && literal) {
+        word += char
+        continue
+      }
       if (end < 0) return 'a quote in the command line is not closed'
       const quoted = text.slice(at + 1, end)
-      if (char === '"' && /[$`]/.test(quoted)) return 'the command line asks for a shell, and there is none here'
+      if (!literal && char === '"' && /[$`]/.test(quoted))
+        return 'the command line asks for a shell, and there is none here'
       word += char === '"' ? quoted.replace(/\\(["\\])/g, '$1') : quoted
       at = end
     } else if (char === '\\') {
       const next = text[++at]
       if (next === undefined || /[\r\n\0]/.test(next)) return 'the command line ends in a backslash'
       word += next
-    } else if (SHELL_MEANING.test(char)) {
+    } else if (literal ? LINE_ENDS.test(char) : SHELL_MEANING.test(char)) {
       return 'the command line asks for a shell, and there is none here'
     } else {
       word += char

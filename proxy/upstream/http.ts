@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs'
-import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request as requestHttp } from 'node:http'
-import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
-import type { Socket } from 'node:net'
-import { pipeline, type Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import type { Credential, UpstreamSettings } from '../../config/settings.ts'
 import { PacketReader } from '../git/pktline.ts'
+import { type Asked, Late, type Response } from './http/connection.ts'
+import { Connections } from './http/connections.ts'
 import { Slots } from './slots.ts'
 import { type Connect, type Target, type Upstream, UpstreamError } from './upstream.ts'
 
@@ -14,7 +13,6 @@ import { type Connect, type Target, type Upstream, UpstreamError } from './upstr
 const SIZED_BODY_BYTES_MAX = 64 * 1024
 /** `# service=…` and what a host may put beside it. */
 const PREAMBLE_BYTES_MAX = 4096
-const WARM_MILLISECONDS = 4_000
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -22,41 +20,33 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 
 /** A host behind `http:` or `https:`. At most `settings.connections` connections serve all its clients. */
 export function httpUpstream(settings: UpstreamSettings): Connect {
-  const agents = agentsFor(settings)
-  const slots = new Slots(settings.connections, settings.idleTimeout)
-  return target => new HttpUpstream(settings, agents, slots, target)
+  const means: Means = {
+    connections: new Connections(settings),
+    slots: new Slots(settings.connections, settings.idleTimeout),
+    common: commonHead(settings),
+  }
+  return target => new HttpUpstream(settings, means, target)
 }
 
-interface Agents {
-  /** Keeps connections for the next request. */
-  readonly warm: HttpAgent
-  /** A new connection for each request: a push cannot be sent again when a kept one turns out to be closed. */
-  readonly fresh: HttpAgent
-}
-
-// An agent hands a connection on only when the answer on it has been read to its end; one that was given up is closed
-// (CVE-2026-6733: the rest of it would be taken for the next one's).
-function agentsFor({ url, connections }: UpstreamSettings): Agents {
-  const Agent = url.protocol === 'https:' ? HttpsAgent : HttpAgent
-  const warm = new Agent({ keepAlive: true, maxSockets: connections, maxFreeSockets: connections, noDelay: true })
-  const fresh = new Agent({ keepAlive: false, maxSockets: connections, noDelay: true })
-  // Closed by us before hosts tire of it: a request on a connection that is being closed is lost.
-  warm.on('free', (socket: Socket) => socket.setTimeout(WARM_MILLISECONDS))
-  return { warm, fresh }
+/** What all clients of one host share. */
+interface Means {
+  readonly connections: Connections
+  readonly slots: Slots
+  /** The headers of every request. */
+  readonly common: string
 }
 
 class HttpUpstream implements Upstream {
   readonly conversational = false
   readonly #settings: UpstreamSettings
-  readonly #agents: Agents
-  readonly #slots: Slots
+  readonly #means: Means
   readonly #target: Target
-  readonly #closed = new AbortController()
+  readonly #running = new Set<Asked>()
+  #closed = false
 
-  constructor(settings: UpstreamSettings, agents: Agents, slots: Slots, target: Target) {
+  constructor(settings: UpstreamSettings, means: Means, target: Target) {
     this.#settings = settings
-    this.#agents = agents
-    this.#slots = slots
+    this.#means = means
     this.#target = target
   }
 
@@ -89,8 +79,8 @@ class HttpUpstream implements Upstream {
   }
 
   close(): void {
-    // A reason of our own: making the default one, a DOMException with its stack, costs more than the rest of this.
-    this.#closed.abort(CLOSED)
+    this.#closed = true
+    for (const asked of this.#running) asked.giveUp(CLOSED)
   }
 
   #service(): 'upload-pack' | 'receive-pack' {
@@ -105,112 +95,77 @@ class HttpUpstream implements Upstream {
   }
 
   /** Sends one request and gives the body of its 200. */
-  async #request(signal: AbortSignal, asked: Asked): Promise<Readable> {
-    const { protocol } = this.#target
-    // Every header there is: what the client sent is not looked at.
-    const headers: Record<string, string> = {
-      accept: asked.accept,
-      'accept-encoding': 'identity',
-      'user-agent': `drawbridge/${version}`,
-      ...authorization(this.#settings.credential),
-      ...(asked.contentType && { 'content-type': asked.contentType }),
-      ...(protocol > 0 && { 'git-protocol': `version=${protocol}` }),
-    }
-    const ends = AbortSignal.any([signal, this.#closed.signal])
-    const streamed = asked.body !== undefined && !Buffer.isBuffer(asked.body)
-    const leave = await this.#slots.take(streamed, ends)
-    let response: IncomingMessage
-    try {
-      const send = () =>
-        this.#send({ ...asked, headers, signal: ends, agent: streamed ? this.#agents.fresh : this.#agents.warm })
-      response = await send().catch(cause => {
-        // The host closed a kept connection as we took it. What was asked can be asked again.
-        if (cause instanceof Error && REUSED in cause && !streamed) return send()
-        throw cause
-      })
-    } catch (cause) {
+  async #request(signal: AbortSignal, wanted: Wanted): Promise<Readable> {
+    const { connections, slots } = this.#means
+    const { body } = wanted
+    const streamed = body !== undefined && !Buffer.isBuffer(body)
+    const leave = await slots.take(streamed, signal)
+    if (this.#closed || signal.aborted) {
       leave()
+      throw this.#closed ? CLOSED : signal.reason
+    }
+    // A push is sent once, on a connection of its own: on a kept one that turns out to be closed nobody could say whether
+    // the host has seen it.
+    const once = streamed || (body !== undefined && this.#target.service === 'receive-pack')
+    const asked = connections.ask({ head: this.#head(wanted, once), ...(body && { body }) }, !once)
+    this.#running.add(asked)
+    const onAbort = () => asked.giveUp(GIVEN_UP)
+    signal.addEventListener('abort', onAbort)
+    const over = () => {
+      signal.removeEventListener('abort', onAbort)
+      this.#running.delete(asked)
+      leave()
+    }
+    let response: Response
+    try {
+      response = await asked.answer
+    } catch (cause) {
+      over()
       throw this.#fault(cause)
     }
-    response.once('close', leave)
-    const refused = this.#check(response, asked)
-    if (!refused) return response
-    response.on('error', () => {}).destroy()
+    response.body.once('close', over)
+    const refused = this.#check(response, wanted)
+    if (!refused) return response.body
+    response.body.destroy()
     throw refused
   }
 
-  /** One request, until its answer's head is there. */
-  #send(
-    asked: Asked & { headers: Record<string, string>; signal: AbortSignal; agent: HttpAgent },
-  ): Promise<IncomingMessage> {
-    const { url, idleTimeout, connectTimeout } = this.#settings
-    const { method, path, headers, body, signal, agent } = asked
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason)
-      const options: RequestOptions = { method, path, agent, headers: { ...headers } }
-      if (Buffer.isBuffer(body)) options.headers = { ...headers, 'content-length': String(body.length) }
-      const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url.origin, options)
-      const late = new Timer(error => request.destroy(error))
-      const onAbort = () => request.destroy(new Error('the request was given up'))
-      // A host that no longer takes the body. A client that no longer sends it has limits of its own.
-      const onSilence = () => request.writableNeedDrain && request.destroy(new Late('answer'))
-      signal.addEventListener('abort', onAbort, { once: true })
-      request.once('close', () => {
-        late.stop()
-        signal.removeEventListener('abort', onAbort)
-      })
-      request.once('error', error => {
-        reject(request.reusedSocket && RESET.test(codeOf(error)) ? Object.assign(error, { [REUSED]: true }) : error)
-        // After the head, the answer itself carries the error.
-        request.on('error', () => {})
-      })
-      request.once('socket', socket => {
-        socket.setTimeout(idleTimeout)
-        socket.on('timeout', onSilence)
-        request.once('close', () => socket.off('timeout', onSilence))
-        if (!socket.connecting) return
-        late.start(connectTimeout, 'connect')
-        socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () => late.stop())
-      })
-      // From the last byte the host took to the head of its answer: a push may take as long as its client likes.
-      request.once('finish', () => late.start(idleTimeout, 'answer'))
-      request.once('response', response => {
-        late.stop()
-        boundedSilence(response, idleTimeout)
-        resolve(response)
-      })
-      if (body === undefined || Buffer.isBuffer(body)) request.end(body)
-      else pipeline(body, request, () => {})
-    })
+  /** Every header there is but the body's length: what the client sent is not looked at. */
+  #head({ method, path, accept, contentType }: Wanted, once: boolean): string {
+    const { protocol } = this.#target
+    const type = contentType === undefined ? '' : `Content-Type: ${contentType}\r\n`
+    const version = protocol > 0 ? `Git-Protocol: version=${protocol}\r\n` : ''
+    const connection = once ? 'close' : 'keep-alive'
+    return `${method} ${path} HTTP/1.1\r\n${this.#means.common}Accept: ${accept}\r\n${type}${version}Connection: ${connection}\r\n`
   }
 
-  #check({ statusCode = 0, headers }: IncomingMessage, { method, path, accept }: Asked): UpstreamError | undefined {
+  #check({ status, headers, framing }: Response, { method, path, accept }: Wanted): UpstreamError | undefined {
     const where = `${method} ${this.#settings.url.origin}${path}`
-    if (statusCode >= 300 && statusCode < 400) {
-      const to = String(headers.location ?? 'nowhere')
+    if (status >= 300 && status < 400) {
+      const to = String(headers.get('location') ?? 'nowhere')
       const detail = `${where} is redirected to ${withoutSecrets(to)}; redirects are not followed, correct the upstream's url`
       return new UpstreamError('redirect', 'the Git host has moved', detail)
     }
-    if (statusCode === 401 || statusCode === 403) {
-      const detail = `${where} was answered with ${statusCode}: the credential of upstream ${this.#settings.name} is not taken`
+    if (status === 401 || status === 403) {
+      const detail = `${where} was answered with ${status}: the credential of upstream ${this.#settings.name} is not taken`
       return new UpstreamError('credential', "the Git host refused the gate's own credential", detail)
     }
-    if (statusCode === 404 || statusCode === 410) {
-      return new UpstreamError('not-found', 'there is no such repository', `${where} was answered with ${statusCode}`)
+    if (status === 404 || status === 410) {
+      return new UpstreamError('not-found', 'there is no such repository', `${where} was answered with ${status}`)
     }
-    if (statusCode !== 200) {
-      return new UpstreamError('failed', 'the Git host failed', `${where} was answered with ${statusCode}`)
+    if (status !== 200) {
+      return new UpstreamError('failed', 'the Git host failed', `${where} was answered with ${status}`)
     }
-    if (headers['content-type'] !== accept) {
-      const detail = `${where}: content type ${headers['content-type'] ?? 'missing'} instead of ${accept}; is this git's smart HTTP?`
+    if (headers.get('content-type') !== accept) {
+      const detail = `${where}: content type ${headers.get('content-type') ?? 'missing'} instead of ${accept}; is this git's smart HTTP?`
       return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
     }
-    if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
-      const detail = `${where}: content encoding ${headers['content-encoding']} was not asked for`
+    if ((headers.get('content-encoding') ?? 'identity') !== 'identity') {
+      const detail = `${where}: content encoding ${headers.get('content-encoding')} was not asked for`
       return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
     }
     // An answer that ends with its connection looks whole wherever it breaks off.
-    if (headers['content-length'] === undefined && headers['transfer-encoding'] === undefined) {
+    if (framing === 'close') {
       const detail = `${where}: the answer has neither a length nor chunks, so its end could not be told from a failure`
       return new UpstreamError('protocol', 'the Git host did not answer as one', detail)
     }
@@ -237,52 +192,7 @@ class HttpUpstream implements Upstream {
 }
 
 const CLOSED = new Error('the upstream was closed')
-const REUSED = Symbol('reused')
-const RESET = /^(?:ECONNRESET|EPIPE)$/
-
-/** Something did not come in time. */
-class Late extends Error {
-  readonly awaited: 'connect' | 'answer'
-
-  constructor(awaited: 'connect' | 'answer') {
-    super('the Git host was silent for too long')
-    this.awaited = awaited
-  }
-}
-
-class Timer {
-  readonly #onLate: (error: Late) => void
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(onLate: (error: Late) => void) {
-    this.#onLate = onLate
-  }
-
-  start(milliseconds: number, awaited: Late['awaited']): void {
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#onLate(new Late(awaited)), milliseconds)
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer)
-  }
-}
-
-/** Ends an answer that is silent while it is waited for; the silence of one that nobody reads for now is ours. */
-function boundedSilence(response: IncomingMessage, milliseconds: number): void {
-  const { socket } = response
-  const onTimeout = () => {
-    // Bytes that lie here are waiting for our client, who has limits of their own.
-    if (response.readableLength === 0) response.destroy(new Late('answer'))
-    else socket.setTimeout(milliseconds)
-  }
-  socket.setTimeout(milliseconds)
-  socket.on('timeout', onTimeout)
-  response.once('close', () => {
-    socket.off('timeout', onTimeout)
-    socket.setTimeout(0)
-  })
-}
+const GIVEN_UP = new Error('the request was given up')
 
 function codeOf(cause: unknown): string {
   return cause instanceof Error && 'code' in cause ? String(cause.code) : ''
@@ -292,7 +202,7 @@ function codeOf(cause: unknown): string {
 const UNREACHABLE =
   /^(?:ECONNREFUSED|ENOTFOUND|EAI_|EHOSTUNREACH|ENETUNREACH|EACCES|ERR_TLS_|ERR_SSL_|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_)/
 
-interface Asked {
+interface Wanted {
   readonly method: 'GET' | 'POST'
   readonly path: string
   readonly accept: string
@@ -300,16 +210,22 @@ interface Asked {
   readonly body?: Readable | Buffer
 }
 
-function authorization(credential: Credential): { authorization?: string } {
+/** @throws for a header value that would be more than one; the settings were checked for it before */
+function commonHead({ url, credential }: UpstreamSettings): string {
+  const authorization = authorizationOf(credential)
+  if (/[^\t\x20-\x7e\x80-\xff]/.test(authorization)) throw new Error('a credential holds a byte no header can carry')
+  const signed = authorization && `Authorization: ${authorization}\r\n`
+  return `Host: ${url.host}\r\nUser-Agent: drawbridge/${version}\r\nAccept-Encoding: identity\r\n${signed}`
+}
+
+function authorizationOf(credential: Credential): string {
   switch (credential.type) {
-    case 'basic': {
-      const pair = Buffer.from(`${credential.username}:${credential.password}`).toString('base64')
-      return { authorization: `Basic ${pair}` }
-    }
+    case 'basic':
+      return `Basic ${Buffer.from(`${credential.username}:${credential.password}`).toString('base64')}`
     case 'bearer':
-      return { authorization: `Bearer ${credential.token}` }
+      return `Bearer ${credential.token}`
     default:
-      return {}
+      return ''
   }
 }
 

@@ -40,6 +40,14 @@ export interface Upstream {
   close(): void
 }
 
+/**
+ * An answer whose chunks lie in memory that is used again. Whoever has no more use for a chunk, nor for any part of it,
+ * may give it back; nobody has to. Chunks that were put back (`unshift`) or cut anew (`read(n)`) are not known by it.
+ */
+export interface Lending {
+  giveBack(chunk: Buffer): void
+}
+
 export type Connect = (target: Target) => Upstream
 
 /** Why a host did not do what it was asked. `message` may be shown to anybody; `detail` is for the operator's log. */

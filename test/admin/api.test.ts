@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ACCESS } from '../../admin/api/access.ts'
+import { ACCESS, OPEN } from '../../admin/api/access.ts'
 import type { Control } from '../../admin/api/control.ts'
 import { createApi } from '../../admin/api.ts'
 import type { Enact } from '../../admin/enact.ts'
@@ -64,6 +64,7 @@ beforeAll(async () => {
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(state, HEADS_FILE), keys: [ledger.key.publicKey] },
     metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
+    places: { admin: () => base },
     verifyToken: async token => {
       const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
       if (!result.ok) return { refused: result.reason }
@@ -164,7 +165,7 @@ describe('every route, for every role', () => {
     const served = Object.entries(document.paths)
       .filter(([path]) => path.startsWith('/api/v1/'))
       .flatMap(([path, methods]) => Object.keys(methods).map(m => `${m.toUpperCase()} ${path.slice(7)}`))
-    const listed = Object.keys(ACCESS).map(route => route.replace(/:(\w+)/g, '{$1}'))
+    const listed = [...Object.keys(ACCESS), ...OPEN].map(route => route.replace(/:(\w+)/g, '{$1}'))
     expect(served.sort()).toEqual(listed.sort())
   })
 

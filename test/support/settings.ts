@@ -38,6 +38,7 @@ export function plainSettings(given: Pick<Settings, 'redis' | 'postgres' | 'stat
       redisSilence: 4_000,
     },
     ledger: { whenAway: 'refuse', spoolBytes: 0 },
+    reuse: { enabled: process.env.STAND_REUSE === 'on', ttl: 60_000, bytes: 256 << 20, folder: undefined },
     ...given,
   }
 }

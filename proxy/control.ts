@@ -1,0 +1,142 @@
+import { readFile } from 'node:fs/promises'
+import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import type { ControlSettings } from '../config/settings.ts'
+import type { Caller } from './client.ts'
+
+/**
+ * The control plane's API, asked in the name of somebody who logged in over SSH. The data plane does its own work without
+ * it: what cannot be asked here is a word that fails, never an operation that is let through.
+ */
+export interface ControlPlane {
+  /**
+   * @param wait milliseconds an answer may take beyond the usual
+   * @throws ControlError with what the person is to be told
+   */
+  call<T>(asked: {
+    readonly caller: Caller
+    readonly method: 'GET' | 'POST'
+    readonly path: string
+    readonly body?: object
+    readonly gone: AbortSignal
+    readonly wait?: number
+  }): Promise<T>
+}
+
+/** What the control plane answered instead, or why it did not. */
+export class ControlError extends Error {
+  /** An exit status, the same as of `git access`: 1 refused, 2 not understood, 3 unreachable, 4 not allowed. */
+  readonly status: 1 | 2 | 3 | 4
+  readonly hint: string | undefined
+  constructor(status: 1 | 2 | 3 | 4, message: string, hint?: string) {
+    super(message)
+    this.name = 'ControlError'
+    this.status = status
+    this.hint = hint
+  }
+}
+
+const BASE = '/api/v1'
+const ANSWER_BYTES_MAX = 4 << 20
+const ANSWER_MILLISECONDS_MAX = 15_000
+const TOKEN_PATTERN = /^[\x21-\x7e]{1,16384}$/
+
+/**
+ * @param settings asked for at each call: a reload may have changed them
+ * @param onFault of ours, for the log: nothing of it is for the person
+ */
+export function controlPlane(
+  settings: () => ControlSettings | undefined,
+  onFault: (error: unknown) => void,
+): ControlPlane {
+  return {
+    call: async <T>(asked: Parameters<ControlPlane['call']>[0]) => {
+      const control = settings()
+      if (control === undefined) {
+        const message = 'this gate was not told where its control plane is, so it can ask nothing for you'
+        throw new ControlError(
+          3,
+          message,
+          'use git access, or have the operator set control.url and control.token_file',
+        )
+      }
+      let answer: { readonly status: number; readonly text: string }
+      try {
+        answer = await send(control, asked)
+      } catch (error) {
+        onFault(error)
+        throw new ControlError(
+          3,
+          'the gate cannot reach its control plane',
+          'try again; if it stays so, tell its operator',
+        )
+      }
+      if (answer.status < 300) return JSON.parse(answer.text) as T
+      // Not the person's fault: it is the gate's own token that is not taken.
+      if (answer.status === 401) {
+        onFault(
+          new Error(`the control plane does not take the token of control.token_file: ${answer.text.slice(0, 500)}`),
+        )
+        throw new ControlError(3, 'the control plane does not take the token of this gate', 'tell its operator')
+      }
+      throw refusalOf(answer)
+    },
+  }
+}
+
+async function send(
+  control: ControlSettings,
+  { caller, method, path, body, gone, wait = 0 }: Parameters<ControlPlane['call']>[0],
+): Promise<{ readonly status: number; readonly text: string }> {
+  const [token, ca] = await Promise.all([
+    readFile(control.tokenFile, 'utf8'),
+    control.caFile === undefined ? undefined : readFile(control.caFile, 'utf8'),
+  ])
+  if (!TOKEN_PATTERN.test(token.trim())) throw new Error(`${control.tokenFile} holds no token: expected one word`)
+  const text = body === undefined ? undefined : JSON.stringify(body)
+  const signal = AbortSignal.any([gone, AbortSignal.timeout(ANSWER_MILLISECONDS_MAX + wait)])
+  const options: RequestOptions & { ca?: string } = {
+    method,
+    signal,
+    ...(ca !== undefined && { ca }),
+    headers: {
+      authorization: `Bearer ${token.trim()}`,
+      // Escaped: a header has no place for what a name may hold.
+      'drawbridge-principal': encodeURIComponent(caller.principal),
+      'drawbridge-address': caller.origin.address,
+      ...(text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+    },
+  }
+  const url = new URL(`${control.url.replace(/\/$/, '')}${BASE}${path}`)
+  return await new Promise((resolve, reject) => {
+    const sent = url.protocol === 'https:' ? httpsRequest(url, options) : httpRequest(url, options)
+    sent.once('error', reject)
+    sent.once('response', answer => {
+      readAll(answer).then(content => resolve({ status: answer.statusCode ?? 0, text: content }), reject)
+    })
+    sent.end(text)
+  })
+}
+
+async function readAll(answer: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes > ANSWER_BYTES_MAX) throw new Error(`the control plane's answer is longer than ${ANSWER_BYTES_MAX} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+function refusalOf({ status, text }: { readonly status: number; readonly text: string }): ControlError {
+  let problem: { detail?: unknown; hint?: unknown } = {}
+  try {
+    problem = Object(JSON.parse(text))
+  } catch {
+    // Something in between answered.
+  }
+  const detail = typeof problem.detail === 'string' ? problem.detail : `the control plane answered ${status}`
+  const exit = status === 403 ? 4 : status === 400 ? 2 : status >= 500 || status === 429 ? 3 : 1
+  return new ControlError(exit, detail, typeof problem.hint === 'string' ? problem.hint : undefined)
+}

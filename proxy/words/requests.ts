@@ -1,0 +1,151 @@
+import { ControlError, type ControlPlane } from '../control.ts'
+import { printable } from '../git/pktline.ts'
+import type { CommandContext, OwnCommand } from '../ssh/session.ts'
+import { type Line, readLine } from './line.ts'
+import { type Asked, askedBy, lineOf, outcomeOf, pathOf, type Request, untilDecided } from './request.ts'
+
+/**
+ * Asking and deciding over stock ssh: what `git access` and `drawbridge request` do, with nothing installed. The control
+ * plane decides all of it; here lines become its questions, and its answers lines.
+ */
+
+/** Exit status 0 is "approved", as of `git access wait`. */
+const UNDECIDED = 5
+
+export function requestWords(control: ControlPlane): Record<string, OwnCommand> {
+  const word =
+    (
+      known: Parameters<typeof readLine>[1],
+      usage: string,
+      run: (line: Line, asked: Asked, context: CommandContext) => Promise<number>,
+    ): OwnCommand =>
+    async (args, context) => {
+      const line = readLine(args, known)
+      try {
+        if (typeof line === 'string') throw new ControlError(2, line, `usage: ${usage}`)
+        return await run(line, askedBy(context, control), context)
+      } catch (error) {
+        if (!(error instanceof ControlError)) throw error
+        say(context, error.message)
+        const hint = error.status === 2 ? `usage: ${usage}` : error.hint
+        if (hint !== undefined) say(context, hint)
+        return error.status
+      }
+    }
+
+  return {
+    request: word(
+      { flags: [...ACTION_FLAGS, 'wait', 'break-glass'], values: ['ref', 'for', 'reason', 'ticket'] },
+      'request REPOSITORY --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--for 2h] [--reason …] [--ticket ID] [--wait]',
+      async (line, asked, context) => {
+        let request = await asked.post<Request>('/requests', wishOf(line))
+        tell(context, request)
+        if (!line.flags.has('wait') || request.state !== 'requested') return 0
+        request = await untilDecided(asked, request.id, context.gone)
+        tell(context, request)
+        return statusOf(request)
+      },
+    ),
+
+    wait: word({}, 'wait r-…', async (line, asked, context) => {
+      const request = await untilDecided(asked, onlyId(line), context.gone)
+      tell(context, request)
+      return statusOf(request)
+    }),
+
+    release: word({ values: ['reason'] }, 'release g-…|r-… [--reason …]', async (line, asked, context) => {
+      const id = onlyId(line)
+      const ids = id.startsWith('r-') ? await standingOf(asked, id) : [id]
+      for (const grant of ids) {
+        await asked.post(`/grants/${encodeURIComponent(grant)}/release`, { reason: line.values.get('reason') })
+        say(context, `${grant} is over`)
+      }
+      return 0
+    }),
+
+    pending: word({}, 'pending', async (line, asked, context) => {
+      if (line.words.length > 0) throw new ControlError(2, 'pending takes no arguments')
+      const { requests } = await asked.get<{ requests: Request[] }>('/requests?state=requested&mine=false')
+      const waiting = requests.filter(({ may_decide }) => may_decide)
+      if (waiting.length === 0) say(context, 'nothing waits for you')
+      for (const request of waiting) context.stdout.write(`${lineOf(request)}\n`)
+      return 0
+    }),
+
+    approve: word({ values: ['reason'] }, 'approve r-… [--reason …]', (line, asked, context) =>
+      vote('approve', line, asked, context),
+    ),
+    deny: word({ values: ['reason'] }, 'deny r-… --reason …', (line, asked, context) => {
+      if (!line.values.has('reason')) throw new ControlError(2, 'say why, and what would do: --reason …')
+      return vote('deny', line, asked, context)
+    }),
+  }
+}
+
+/** The requests of this person that nobody has decided yet, a line each. */
+export async function pendingOf(control: ControlPlane, context: CommandContext): Promise<string[]> {
+  const { requests } = await askedBy(context, control).get<{ requests: Request[] }>(
+    '/requests?mine=true&state=requested',
+  )
+  return requests.flatMap(outcomeOf).map(line => printable(line, 500))
+}
+
+async function vote(says: 'approve' | 'deny', line: Line, asked: Asked, context: CommandContext): Promise<number> {
+  const id = onlyId(line)
+  const shown = await asked.get<Request>(pathOf(id))
+  context.stdout.write(`${lineOf(shown)}\n`)
+  const reason = line.values.get('reason')
+  const request = await asked.post<Request>(`${pathOf(id)}/${says}`, { digest: shown.digest, reason })
+  for (const sentence of outcomeOf(request)) say(context, sentence)
+  return 0
+}
+
+const ACTION_FLAGS = ['push', 'fetch', 'force', 'delete', 'tag', 'archive'] as const
+
+/** As `git access request` reads its options. */
+function wishOf({ words, flags, values }: Line): object {
+  const [repository, ...more] = words
+  if (repository === undefined || more.length > 0) throw new ControlError(2, 'name one repository: <upstream>/<path>')
+  const refs = (values.get('ref') ?? '').split(/[\s,]+/).filter(ref => ref !== '')
+  const isTag = (ref: string) => ref.startsWith('refs/tags/')
+  const actions = new Set<string>(ACTION_FLAGS.filter(flag => flag !== 'push' && flags.has(flag)))
+  if (flags.has('push') && (refs.length === 0 || !refs.every(isTag))) actions.add('create').add('update')
+  if (flags.has('push') && refs.some(isTag)) actions.add('tag')
+  if (actions.size === 0) throw new ControlError(2, 'say what for')
+  return {
+    repository: repository.replace(/\.git$/, ''),
+    actions: [...actions],
+    refs,
+    for: values.get('for'),
+    reason: values.get('reason'),
+    ticket: values.get('ticket'),
+    ...(flags.has('break-glass') && { break_glass: true }),
+  }
+}
+
+function onlyId({ words }: Line): string {
+  const [id, ...more] = words
+  if (id === undefined || more.length > 0) throw new ControlError(2, 'name one request')
+  return id
+}
+
+async function standingOf(asked: Asked, id: string): Promise<string[]> {
+  const { grants } = await asked.get<Request>(pathOf(id))
+  const standing = grants.filter(({ state }) => state === 'live' || state === 'scheduled').map(grant => grant.id)
+  if (standing.length === 0) throw new ControlError(1, `${id} has no window that stands`)
+  return standing
+}
+
+function statusOf({ state }: Request): number {
+  return state === 'approved' ? 0 : state === 'requested' ? UNDECIDED : 1
+}
+
+/** The id for a program, what became of it for a person. */
+function tell(context: CommandContext, request: Request): void {
+  context.stdout.write(`${request.id}\n`)
+  for (const sentence of outcomeOf(request)) say(context, sentence)
+}
+
+function say({ stderr }: CommandContext, sentence: string): void {
+  stderr.write(`drawbridge: ${printable(sentence, 500)}\n`)
+}
