@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
+import { deflateSync } from 'node:zlib'
 import { ProtocolError } from './pktline.ts'
 
 // gitformat-pack: `PACK`, version (4 bytes), number of objects (4 bytes), the objects, a checksum as long as an object id.
@@ -23,25 +24,35 @@ export function parsePackHeader(bytes: Buffer): PackHeader | undefined {
 const OBJECTS_MAX = 0xffff_ffff
 /** Five random bits in each. */
 const SALT_BLOCKS = 26
+/**
+ * What the object holds that a pack is salted with. The same for all packs of this process, so that a host is left with one
+ * such object and not with one a push; foretold by nobody, because a pack that held it already would have it twice, which
+ * `git index-pack --strict` takes for damage. (The empty blob would not do: it is in every pack with an empty file.)
+ */
+const SALT_CONTENT = randomBytes(15)
 
 /**
- * The beginning of the same pack with one object more, an empty blob, deflated in a way nobody can foretell: as empty
+ * The beginning of the same pack with one object more, a small blob, deflated in a way nobody can foretell: behind empty
  * stored blocks, whose padding bits mean nothing (RFC 1951, section 3.2.4). Whoever wrote the pack does not know the
- * checksum it ends with now, and so cannot have put that checksum anywhere into it.
+ * checksum it ends with now, and so cannot have put that checksum anywhere into it. In front of the others, because these
+ * name each other by their distance.
  */
 export function saltedHeader(header: Buffer): Buffer {
   const counted = Buffer.from(header.subarray(0, PACK_HEADER_BYTES))
   counted.writeUInt32BE(counted.readUInt32BE(8) + 1, 8)
-  return Buffer.concat([counted, emptyBlob(randomBytes(SALT_BLOCKS))])
+  return Buffer.concat([counted, saltedBlob(randomBytes(SALT_BLOCKS))])
 }
 
-// gitformat-pack: type and size in one byte, 3 and 0; then zlib (RFC 1950): two bytes of header, the blocks, Adler-32.
-function emptyBlob(salt: Buffer): Buffer {
-  const blocks = [...salt].map((bits, at) => {
-    const last = at === salt.length - 1 ? 1 : 0
-    return Buffer.of((bits & 0xf8) | last, 0, 0, 0xff, 0xff)
-  })
-  return Buffer.concat([Buffer.of(0x30, 0x78, 0x01), ...blocks, Buffer.of(0, 0, 0, 1)])
+// gitformat-pack: type (3) and size in one byte; then zlib (RFC 1950): two bytes of header, the blocks, Adler-32.
+function saltedBlob(salt: Buffer): Buffer {
+  const deflated = deflateSync(SALT_CONTENT, { level: 0 })
+  const blocks = [...salt].map(bits => Buffer.of(bits & 0xf8, 0, 0, 0xff, 0xff))
+  return Buffer.concat([
+    Buffer.of(0x30 | SALT_CONTENT.length),
+    deflated.subarray(0, 2),
+    ...blocks,
+    deflated.subarray(2),
+  ])
 }
 
 /**
