@@ -11,6 +11,7 @@ import {
 } from 'fastify-type-provider-zod'
 import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
+import { authorityFiles } from './api/authority.ts'
 import type { Control } from './api/control.ts'
 import { spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
@@ -116,6 +117,7 @@ export async function createApi(
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { tryItOutEnabled: false } })
 
   await app.register(health, control)
+  await app.register(authorityFiles, control)
   const { people } = control
   if (people !== undefined) await app.register(async pages => browserRoutes(pages, control, people))
   await app.register(

@@ -106,6 +106,23 @@ test('our own words take arguments, quoted or not', () => {
   })
 })
 
+// ssh hands over the words it was given with blanks between, and the quotes of the person's own shell are gone.
+test.each([
+  ['request acme/app --ref release/*', ['acme/app', '--ref', 'release/*']],
+  ["request acme/app --reason don't (PAY-231)!", ['acme/app', '--reason', "don't", '(PAY-231)!']],
+  ['request acme/app --reason $(reboot);`x`', ['acme/app', '--reason', '$(reboot);`x`']],
+  ['  status r-1', ['r-1']],
+])('nothing behind a word of ours asks for a shell: %s', (line, args) => {
+  expect(parse(line)).toMatchObject({ kind: 'word', args })
+})
+
+test.each(['whoami;reboot', 'whoami&', 'status\nreboot', 'request\0', 'request x\ny', '$(request)', 'Request x'])(
+  '%j is no word of ours',
+  line => {
+    expect(parse(line)).toMatchObject({ kind: 'refused' })
+  },
+)
+
 test.each([
   ['version=2', 2],
   ['version=1', 1],

@@ -1,0 +1,245 @@
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { Record } from '../../audit/record.ts'
+import { type ControlPlane, startControlPlane } from '../support/control.ts'
+import { cloneRepository, commitFile, git, gitEnvironment, makeRepository, refsOf } from '../support/git.ts'
+import { makeKey } from '../support/keys.ts'
+import { startProgram, until } from '../support/program.ts'
+import { sshOptions } from '../support/sshd.ts'
+import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
+
+// The heart of it: refused, asked for, approved by two people in two ways, gone on by itself, ended by idleness. Everything
+// is real: git, ssh, Redis, Postgres, a control plane and two proxies.
+
+const POLICY = `version: 1
+groups:
+  leads: [mona, raj]
+requests:
+  - name: work
+    trigger: push
+    repositories: local/acme/*
+    refs: [main]
+    approvers: { n: 2, of: [leads] }
+    reason: true
+    revoke_on_idle: 4s
+  - { name: read, trigger: clone, repositories: local/acme/*, approvers: leads }
+  - { name: quick, trigger: push, repositories: local/quick/*, approvers: leads }
+`
+const PEOPLE = ['dana', 'mona', 'raj', 'eve'] as const
+const CLI = new URL('../../cli', import.meta.url).pathname
+
+let stand: Stand
+let control: ControlPlane
+let proxy: StartedProxy
+let bare: string
+const keys: { [person: string]: string } = {}
+
+beforeAll(async () => {
+  stand = await startStand({ proxies: 0 })
+  // As of a Redis that was just emptied: the control plane tells it everything, its own keys as well.
+  await stand.store.doubt()
+  control = await startControlPlane(
+    { redis: stand.redis.url, postgres: stand.postgres.url },
+    { dana: 'developer', mona: 'approver', raj: 'developer', eve: 'developer', root: 'admin', 'service:gate': 'front' },
+    POLICY,
+  )
+  proxy = await stand.startProxy({ control: { url: control.url, tokenFile: join(control.folder, 'service:gate') } })
+  await stand.startProxy(proxy.settings)
+  for (const person of PEOPLE) {
+    const key = await makeKey(person)
+    keys[person] = key.path
+    const added = await control.run(person, 'drawbridge', 'key', 'add', `${key.path}.pub`)
+    expect([added.status, added.stderr]).toEqual([0, expect.stringContaining(person)])
+  }
+  bare = await makeRepository(join(stand.folder, 'acme', 'app.git'))
+})
+afterAll(async () => {
+  await control?.close()
+  await stand?.close()
+})
+
+interface Said {
+  readonly status: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Stock ssh, its words as a person's shell hands them over. */
+function ssh(person: (typeof PEOPLE)[number], ...words: string[]): Promise<Said> {
+  const { hostname, port } = new URL(proxy.urls.ssh ?? '')
+  const args = [...sshOptions({ key: keys[person] ?? '' }), '-p', port, `git@${hostname}`, ...words]
+  const child = spawn('ssh', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const said = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const) child[stream].on('data', chunk => (said[stream] += chunk))
+  return new Promise(resolve => child.once('close', status => resolve({ status, ...said })))
+}
+
+function remote(person: string, repository: string, at: StartedProxy = proxy): string {
+  const url = new URL(`${at.urls.http}/${repository}.git`)
+  url.username = person
+  url.password = readFileSync(join(control.folder, person), 'utf8').trim()
+  return url.href
+}
+
+const idIn = (text: string) => /r-[0-9a-z]{20}/.exec(text)?.[0] ?? text
+
+/** The ledger as `audit list` gives it: the newest first. */
+async function ledger(): Promise<Record[]> {
+  const listed = await control.run('root', 'drawbridge', 'audit', 'list', '--limit', '1000', '--json')
+  return listed.stdout
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line))
+    .map(entry => ('record' in entry ? entry.record : entry) as Record)
+}
+
+test('a push is refused, asked for, approved by one at a terminal and one over ssh, and goes on by itself', async () => {
+  const work = await cloneRepository(bare)
+  const tip = await commitFile(work, 'rounding.ts', 'export const cents = 100\n')
+  const url = remote('dana', 'local/acme/app')
+
+  const refused = await git(['push', url, 'HEAD:refs/heads/main'], { cwd: work })
+  expect(refused.stderr).toContain('ask with: git access request local/acme/app --push --for 1h')
+
+  const asked = await control.run(
+    'dana',
+    'git-access',
+    ...['request', 'local/acme/app', '--push', '--ref', 'main', '--for', '1h', '--reason', 'PAY-231 rounding'],
+  )
+  const id = idIn(asked.stdout)
+
+  // What a developer types: the push stands behind the wait.
+  const wait = `'${process.execPath}' '${join(CLI, 'git-access.ts')}' wait ${id}`
+  const waiting = await startProgram('sh', ['-c', `${wait} && git -C '${work}' push '${url}' HEAD:refs/heads/main`], {
+    env: { ...gitEnvironment(), ...control.as('dana') },
+  })
+
+  const first = await control.run('mona', 'drawbridge', 'request', 'approve', id)
+  expect(first.stderr).toContain('waits for')
+  expect((await ssh('raj', 'pending')).stdout).toContain(`${id}  dana  create,update local/acme/app refs/heads/main`)
+  expect((await refsOf(bare))['refs/heads/main']).not.toBe(tip)
+  const second = await ssh('raj', 'approve', id, '--reason', "it's fine (PAY-231)")
+  expect(second).toMatchObject({ status: 0, stderr: expect.stringContaining('is approved: g-') })
+
+  expect(await waiting.ended).toBe(0)
+  await waiting.closed
+  expect(waiting.output()).toContain('let through by g-')
+  expect((await refsOf(bare))['refs/heads/main']).toBe(tip)
+
+  const grant = /g-[0-9a-z]{20}/.exec(second.stderr)?.[0] ?? ''
+  const told = await until(async () => {
+    const records = await ledger()
+    return records.some(record => record.kind === 'grant.ended' && record.grant === grant) && records
+  }, 'the window to end on idleness')
+  const again = await git(['push', url, 'HEAD:refs/heads/main'], { cwd: work })
+  expect(again.stderr).toContain('no open window')
+
+  const story = told
+    .toReversed()
+    .filter(record => ('request' in record && record.request === id) || aboutPush(record) || 'grant' in record)
+    .map(summary)
+  expect(story).toEqual([
+    'operation.refused dana no-grant',
+    'request.made dana',
+    'request.vote mona',
+    'request.vote raj via ssh',
+    'request.approved raj via ssh',
+    'grant.issued raj',
+    'operation.start dana',
+    'operation.end dana ok',
+    'grant.ended drawbridge idle',
+  ])
+})
+
+function aboutPush(record: Record): boolean {
+  if (record.kind === 'operation.refused') return record.code === 'no-grant'
+  return (record.kind === 'operation.start' || record.kind === 'operation.end') && record.action === 'push'
+}
+
+function summary(record: Record): string {
+  const facts: object = record
+  const of = (name: string) => Reflect.get(facts, name)
+  const who = of('by') ?? of('principal')
+  const how = of('code') ?? of('how') ?? of('result') ?? (of('via') && `via ${of('via')}`)
+  return [record.kind, who, how].filter(Boolean).join(' ')
+}
+
+describe('over stock ssh, with nothing installed', () => {
+  test('a window is asked for, waited for, shown and given back', async () => {
+    // ssh joins the words; the quotes around the reason never arrive.
+    const asked = await ssh(
+      'dana',
+      'request',
+      'local/quick/app',
+      '--push',
+      '--for',
+      '2h',
+      '--reason',
+      "don't wait (PAY-7)",
+    )
+    expect(asked).toMatchObject({ status: 0, stdout: expect.stringMatching(/^r-[0-9a-z]{20}\n$/) })
+    const id = idIn(asked.stdout)
+    expect((await ssh('dana', 'status')).stdout).toContain(`${id} waits for`)
+
+    const waiting = ssh('dana', 'wait', id)
+    expect((await ssh('mona', 'pending')).stdout).toContain("don't wait (PAY-7)")
+    expect((await ssh('mona', 'approve', id)).status).toBe(0)
+    expect(await waiting).toMatchObject({ status: 0, stderr: expect.stringContaining('is live') })
+
+    const open = await ssh('dana', 'status')
+    expect(open.stdout).toMatch(/^g-\S+ {2}local\/quick\/app {2}create,update/)
+    expect(await ssh('dana', 'release', id)).toMatchObject({ status: 0, stderr: expect.stringContaining('is over') })
+    expect((await ssh('dana', 'status')).stdout).not.toContain('local/quick/app')
+  })
+
+  test('a denial says who and why, and whoever waits ends with 1', async () => {
+    const id = idIn((await ssh('dana', 'request', 'local/quick/b', '--push', '--ref', 'release/*')).stdout)
+    const waiting = ssh('dana', 'wait', id)
+    expect((await ssh('mona', 'deny', id)).status).toBe(2)
+    await ssh('mona', 'deny', id, '--reason', 'use main instead')
+    expect(await waiting).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('denied by mona: use main instead'),
+    })
+  })
+
+  test('nobody approves their own, nobody sees another’s, and strangers to the policy have no vote', async () => {
+    const id = idIn((await ssh('mona', 'request', 'local/quick/c', '--push')).stdout)
+    expect(await ssh('mona', 'approve', id)).toMatchObject({
+      status: 4,
+      stderr: expect.stringContaining('nobody approves or denies what they asked for themselves'),
+    })
+    expect(await ssh('eve', 'approve', id)).toMatchObject({ status: 1, stderr: expect.stringContaining('there is no') })
+    expect((await ssh('eve', 'pending')).stdout).toBe('')
+  })
+
+  test('what was mistyped is answered with the usage, and status 2', async () => {
+    const bare = await ssh('dana', 'request', 'local/quick/d')
+    expect(bare).toMatchObject({ status: 2, stderr: expect.stringContaining('usage: request REPOSITORY --push|') })
+    expect(await ssh('dana', 'request', 'local/quick/d', '--pull')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('there is no --pull'),
+    })
+    const refused = await ssh('dana', 'request', 'web/other', '--push')
+    expect(refused).toMatchObject({ status: 4, stderr: expect.stringContaining('no rule') })
+  })
+
+  test('without a control plane the words say what to do, and status still shows the windows', async () => {
+    const alone = await stand.startProxy()
+    const { port } = new URL(alone.urls.ssh ?? '')
+    const args = [...sshOptions({ key: keys.dana ?? '' }), '-p', port, 'git@127.0.0.1']
+    const run = async (...words: string[]) => {
+      const program = await startProgram('ssh', [...args, ...words])
+      const status = await program.ended
+      await program.closed
+      return { status, said: program.output() }
+    }
+    expect(await run('request', 'local/quick/e', '--push')).toMatchObject({
+      status: 3,
+      said: expect.stringContaining('control.url and control.token_file'),
+    })
+    expect((await run('status')).status).toBe(0)
+  })
+})
