@@ -28,6 +28,7 @@ import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
 import { browserRoutes } from './login/browser.ts'
+import { linkRoutes } from './notify/links.ts'
 import { signinStanding } from './register/signins.ts'
 import { tokenStanding } from './register/tokens.ts'
 
@@ -117,6 +118,9 @@ export async function createApi(
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { tryItOutEnabled: false } })
 
   await app.register(health, control)
+  const { links, sql, act, policy, store } = control
+  if (links)
+    await app.register(async pages => linkRoutes(pages, { sql, act, policy, now: () => store.now(), ...links }))
   await app.register(authorityFiles, control)
   const { people } = control
   if (people !== undefined) await app.register(async pages => browserRoutes(pages, control, people))

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { auditCommand } from './audit.ts'
+import { caCommand } from './ca.ts'
 import { completionCommand } from './completion.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
@@ -31,7 +32,12 @@ export function drawbridge(): Command {
     .addCommand(sessionCommand())
     .addCommand(notifyCommand())
   for (const command of lockCommands()) program.addCommand(command)
-  program.addCommand(auditCommand()).addCommand(tokenCommand()).addCommand(keyCommand()).addCommand(whoamiCommand())
+  program
+    .addCommand(auditCommand())
+    .addCommand(tokenCommand())
+    .addCommand(keyCommand())
+    .addCommand(caCommand())
+    .addCommand(whoamiCommand())
   policyCommand(program)
   program.addCommand(completionCommand(program))
   return program

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
@@ -15,6 +16,7 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
   const { directory, socket, passphrase } = settings.ca
   // Let go of in the opposite order, at the end or when the start fails half-way.
   await using owned = new AsyncDisposableStack()
+  await mkdir(settings.state, { recursive: true, mode: 0o700 })
   const sql = postgres(settings.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
   owned.defer(() => sql.end({ timeout: 2 }))
   const emitter = await createEmitter({
