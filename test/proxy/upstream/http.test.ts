@@ -291,6 +291,49 @@ describe('36: one connection, one answer at a time', () => {
     upstream.close()
   })
 
+  test("a client that leaves its answer unread takes no slot along, and ends nothing of the next one's", async () => {
+    const url = await host((request, response) => {
+      const answer = () => response.writeHead(200, RESULT).end('0000')
+      if (request.url?.includes('slow')) setTimeout(answer, 100)
+      else answer()
+    })
+    const connect = connectTo(url, { connections: 2 })
+    for (let i = 0; i < 5; i++) {
+      const first = connect(TARGET)
+      await first.exchange(Readable.from([Buffer.from('0000')]), never)
+      // On the same connection: the first answer is complete, whether it was read or not.
+      await new Promise(resolve => setTimeout(resolve, 10))
+      const second = connect({ ...TARGET, path: 'slow' }).exchange(Readable.from([Buffer.from('0000')]), never)
+      await new Promise(resolve => setTimeout(resolve, 20))
+      first.close()
+      expect(await text(await second)).toBe('0000')
+    }
+  })
+
+  test('a push goes out on a connection of its own and is never sent twice; a question is, when a kept one was closed', async () => {
+    const seen: string[] = []
+    const url = await rawHost((socket, request) => {
+      const [, path = ''] = /^\S+ (\S+)/.exec(request) ?? []
+      seen.push(path)
+      const type = path.includes('receive-pack') ? 'receive-pack' : 'upload-pack'
+      // Every connection is good for one answer, and closed without a word when it is asked again.
+      if (socket.bytesWritten > 0 || path.includes('/lost')) socket.destroy()
+      else
+        socket.write(
+          `HTTP/1.1 200 OK\r\nContent-Type: application/x-git-${type}-result\r\nContent-Length: 4\r\n\r\n0000`,
+        )
+    })
+    const connect = connectTo(url)
+    const ask = async (target: Partial<Target>) =>
+      text(await connect({ ...TARGET, ...target }).exchange(Readable.from([Buffer.from('0000')]), never))
+    expect(await ask({ path: 'a' })).toBe('0000')
+    expect(await ask({ path: 'b' })).toBe('0000')
+    expect(seen.filter(path => path.startsWith('/git/b.git'))).toHaveLength(2)
+    expect(await ask({ path: 'c', service: 'receive-pack' })).toBe('0000')
+    await failure(ask({ path: 'lost', service: 'receive-pack' }))
+    expect(seen.filter(path => /\/(?:c|lost)\.git/.test(path))).toHaveLength(2)
+  })
+
   test('the host sees no more connections than it may', async () => {
     let now = 0
     let most = 0
