@@ -313,3 +313,21 @@ upstreams:
     ])
   expect(complaints(`${upstream('{ type: ssh-certificate, extensions: { permit-pty: "" } }')}ca: {}\n`)).not.toEqual([])
 })
+
+test('how a gate reaches its control plane: paths are relative to the file, and no token goes to another machine in the clear', () => {
+  const control = (text: string) => `${SMALLEST}control: ${text}\n`
+  const settings = load(control('{ url: "https://gate:8081/", token_file: front, ca_file: ca.pem }'))
+  expect(settings.control).toEqual({
+    url: 'https://gate:8081',
+    tokenFile: join(folder, 'front'),
+    caFile: join(folder, 'ca.pem'),
+  })
+  expect(load(control('{ url: "http://127.0.0.1:8081", token_file: /run/front }')).control?.tokenFile).toBe(
+    '/run/front',
+  )
+  const elsewhere = complaints(control('{ url: "http://gate.example.org:8081", token_file: front }'))
+  expect(elsewhere.join()).toContain(
+    'control.url: expected https://HOST:PORT, or http://127.0.0.1:PORT on the same machine',
+  )
+  expect(complaints(control('{ url: "https://gate:8081" }')).join()).toContain('control.token_file')
+})
