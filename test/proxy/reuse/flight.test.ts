@@ -1,5 +1,5 @@
 import { PassThrough, Readable } from 'node:stream'
-import { expect, test, vi } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { FLUSH, line } from '../../../proxy/git/pktline.ts'
 import { band } from '../../../proxy/git/sideband.ts'
 import { Flight } from '../../../proxy/reuse/flight.ts'
@@ -9,6 +9,14 @@ import { temporaryFolder } from '../../support/program.ts'
 
 const disk: Disk = { take: () => true, give: () => {} }
 const PACK = [line('packfile'), band(1, Buffer.from('PACK…'))]
+
+const flights: Flight[] = []
+afterEach(() => {
+  for (const flight of flights.splice(0)) {
+    flight.abandon()
+    flight.discard()
+  }
+})
 
 /** A flight to a host whose answer the test writes. */
 function fly() {
@@ -33,6 +41,7 @@ function fly() {
     shallow: false,
     onLanded,
   })
+  flights.push(flight)
   return { answer, flight, onLanded, close, signal: () => signal }
 }
 

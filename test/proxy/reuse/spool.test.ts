@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
-import { describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { type Disk, Spool, SpoolError, type SpoolReader, STEP_BYTES } from '../../../proxy/reuse/spool.ts'
 import { temporaryFolder } from '../../support/program.ts'
 
@@ -24,10 +24,16 @@ function diskOf(bytes: number): Disk & { taken: number; most: number } {
   }
 }
 
+const spools: Spool[] = []
 function spoolOn(disk: Disk, onIdle = () => {}) {
   const folder = temporaryFolder('spool')
-  return { folder, spool: new Spool({ folder, disk, onIdle }) }
+  const spool = new Spool({ folder, disk, onIdle })
+  spools.push(spool)
+  return { folder, spool }
 }
+afterEach(() => {
+  for (const spool of spools.splice(0)) spool.discard()
+})
 
 async function bytesOf(reader: SpoolReader): Promise<Buffer> {
   const parts: Buffer[] = []
