@@ -57,6 +57,7 @@ export function relay(
   let held: Part[] = []
   let inserted = options.insert === undefined
   let asking = false
+  let ended = false
   let over = false
 
   return new Promise<Relayed>((resolve, reject) => {
@@ -146,12 +147,15 @@ export function relay(
           }
           from.resume()
           forward(chunk, boundary)
+          if (ended) onEnd()
         },
         (error: Error) => finish(error),
       )
     }
     const onEnd = () => {
-      // `asking` pauses the source, so its end cannot come in between.
+      ended = true
+      // A source that is paused ends all the same when its last chunk was taken, and that one is still waiting.
+      if (asking) return
       if (held.length > 0) finish(new Error('the host broke off inside a packet'))
       else finish('ended')
     }
