@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import postgres from 'postgres'
@@ -40,6 +40,7 @@ const ROOT = new URL('../..', import.meta.url).pathname
 
 /**
  * @param engines the URLs of Redis and Postgres
+ * @param tokensOf a control plane whose tokens this one takes as well
  * @param people principals and their roles, commas between
  */
 export async function startControlPlane(
@@ -47,6 +48,7 @@ export async function startControlPlane(
   people: { readonly [principal: string]: string },
   policy: string,
   change: Partial<Settings> = {},
+  tokensOf?: Pick<ControlPlane, 'folder'>,
 ): Promise<ControlPlane> {
   const sql = postgres(engines.postgres, { max: 1, onnotice: () => {} })
   await migrate(sql, join(ROOT, 'deploy/migrations'))
@@ -56,6 +58,11 @@ export async function startControlPlane(
   writeFileSync(file, policy)
   const listen = { admin: { host: '127.0.0.1', port: 0 } }
   const settings = plainSettings({ ...engines, state: folder, listen, policy: file, ...change })
+  // What the state folder shares between control planes of one gate.
+  if (tokensOf) {
+    mkdirSync(join(folder, 'tokens'), { mode: 0o700 })
+    cpSync(join(tokensOf.folder, 'tokens'), join(folder, 'tokens'), { recursive: true })
+  }
   const role = await main(settings, { log: pino({ level: 'silent' }) })
   await role.ready
   const { admin: url = '', local = '' } = role.urls
