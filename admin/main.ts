@@ -33,8 +33,10 @@ import { startEnact } from './enact.ts'
 import { createProvider } from './login/provider.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
+import { loadOrCreateLinkKey } from './notify/link.ts'
 import type { Notify } from './notify/notify.ts'
 import { notifySecrets, openNotify } from './notify/open.ts'
+import { createRefuse } from './notify/refusals.ts'
 import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
 
@@ -44,6 +46,8 @@ const CONNECTIONS_MAX = 6
 /** Below the state folder: the key tokens are signed with, and the ledger's heads. */
 const TOKEN_FOLDER = 'tokens'
 const LEDGER_FOLDER = 'ledger'
+/** And the key of one-time links. */
+const LINK_FOLDER = 'links'
 /** Below the ledger's: what retention exports, unless the settings name another place. */
 const ARCHIVE_FOLDER = 'archive'
 
@@ -120,7 +124,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const policy = createPolicyInForce(act, log)
   await policy.load(settings.policy)
-  const opening = { sql, policy, windowClock: () => store.now(), log }
+  const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
+  const opening = { sql, policy, windowClock: () => store.now(), linkKey, log }
   notify = openNotify(settings, opening)
 
   const { retention: keep, archive } = settings.ledger
@@ -150,6 +155,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(authority && { authority }),
     ...(trust && { trust }),
     notify: () => notify,
+    links: { linkKey, refuse: createRefuse({ act, log }) },
     ...tokensBy(tokenKey),
   }
 

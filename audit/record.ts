@@ -232,6 +232,17 @@ export type ControlRecord =
       /** Asked over SSH, where a proxy vouched for who it was. */
       readonly via?: 'ssh'
     }
+  /** Something came in by a channel of notices and was not believed. */
+  | {
+      readonly kind: 'channel.refused'
+      readonly by: string
+      readonly channel: string
+      readonly code: string
+      readonly reason: string
+      readonly address?: string
+      /** What it said of itself. */
+      readonly claimed?: string
+    }
 
 /** What the ledger says about itself. */
 export type LedgerRecord =

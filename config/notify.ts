@@ -41,7 +41,22 @@ export interface WebhookSettings extends Told {
   readonly secret: string
 }
 
-export type ChannelSettings = WebhookSettings
+export interface EmailSettings extends Told {
+  readonly type: 'email'
+  /** `smtp:` or `smtps:`, without a credential. */
+  readonly smtp: URL
+  readonly username?: string | undefined
+  readonly password?: string | undefined
+  /** Whether STARTTLS has to be offered where the URL says `smtp:`. */
+  readonly requireTls: boolean
+  readonly from: string
+  /** Where `List-Unsubscribe` leads: `mailto:` or `https:`. */
+  readonly unsubscribe: string
+  /** Addresses that hear everything this channel tells. */
+  readonly also: readonly string[]
+}
+
+export type ChannelSettings = WebhookSettings | EmailSettings
 
 /** How a person is reached, where that cannot be told from the names they sign in with. */
 export interface Reach {

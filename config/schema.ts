@@ -440,12 +440,14 @@ const told = {
 const outside = (accepts: string, protocols: readonly string[]) =>
   z.string({ error: `expected ${accepts}` }).transform((written, context) => {
     const url = URL.canParse(written) ? new URL(written) : undefined
-    const here = url !== undefined && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+    const here = url !== undefined && isHere(url)
     const sealed = url !== undefined && protocols.includes(url.protocol)
     if (url?.hostname && (sealed || (here && url.protocol === 'http:')) && !url.username && !url.password) return url
     context.issues.push({ code: 'custom', message: `expected ${accepts}`, input: 'a URL that is not shown' })
     return z.NEVER
   })
+const isHere = ({ hostname }: URL) => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
+const SMTP_FORM = 'a URL such as smtps://mail.acme.example:465 or smtp://mail.acme.example:587, without a user name'
 const HTTPS_FORM = 'an https:// URL without a user name (http:// on this machine only)'
 const mailAddress = matching(/^[^\s@<>"(),:;[\]\\]{1,64}@[A-Za-z0-9.-]{1,253}$/, 'an address such as ops@acme.example')
 
@@ -458,9 +460,26 @@ const channels = {
     ),
     ...told,
   }),
+  email: section({
+    type: z.literal('email'),
+    smtp: outside(SMTP_FORM, ['smtp:', 'smtps:']),
+    username: text('a user name').optional(),
+    password: secret('a password').optional(),
+    from: mailAddress.describe('The sender.'),
+    unsubscribe: matching(/^(mailto:|https:\/\/)[\x21-\x7e]{3,500}$/, 'a mailto: or https:// address')
+      .optional()
+      .describe('What List-Unsubscribe says; the sender unless given.'),
+    also: list(mailAddress, 'a list of addresses').default([]).describe('These hear everything this channel tells.'),
+    ...told,
+  }).transform(({ unsubscribe, ...said }) => ({
+    ...said,
+    // A password in the clear is everybody's on the way.
+    requireTls: said.smtp.protocol === 'smtp:' && !isHere(said.smtp),
+    unsubscribe: unsubscribe ?? `mailto:${said.from}?subject=unsubscribe`,
+  })),
 }
 
-const channel = z.discriminatedUnion('type', [channels.webhook], {
+const channel = z.discriminatedUnion('type', [channels.webhook, channels.email], {
   error: `expected a mapping whose type is ${Object.keys(channels).join(', ')}`,
 })
 
@@ -484,7 +503,7 @@ const notify = section({
   channels: z
     .record(matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'), channel)
     .default({})
-    .describe('Where notices go, by name: type webhook.'),
+    .describe('Where notices go, by name: type webhook or email.'),
 }).transform(({ ending, give_up: giveUp, people, channels: named }) => ({
   ending,
   giveUp,

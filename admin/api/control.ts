@@ -11,6 +11,7 @@ import type { Store } from '../../grant/store.ts'
 import type { KnownAuthority } from '../authority.ts'
 import type { Enact } from '../enact.ts'
 import type { People } from '../login/browser.ts'
+import type { LinkOptions } from '../notify/links.ts'
 import type { Notify } from '../notify/notify.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
@@ -33,6 +34,8 @@ export interface Control {
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
+  /** By what one-time links are known; without it there are none. */
+  readonly links?: Pick<LinkOptions, 'linkKey' | 'refuse'>
   /** What tells people; nothing where no channel is set up. */
   readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
   /** Absent: people sign in nowhere. */

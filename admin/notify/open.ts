@@ -1,23 +1,46 @@
 import type { ChannelSettings } from '../../config/notify.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Channel } from './channel.ts'
+import { emailChannel, type LinkFor } from './email.ts'
+import { signLink } from './link.ts'
 import { type Notify, type NotifyOptions, startNotify } from './notify.ts'
 import { webhookChannel } from './webhook.ts'
 
+/** However long a request waits. */
+const LINK_MILLISECONDS_MAX = 12 * 3_600_000
+/** As many as a part of a path may have, see `api.ts`. */
+const LINK_CHARACTERS_MAX = 500
+
 /** What tells people, as the settings say; nothing where they name no channel. */
 export function openNotify(
-  { notify }: Settings,
-  options: Omit<NotifyOptions, 'settings' | 'channels'>,
+  { notify, publicAdmin }: Settings,
+  options: Omit<NotifyOptions, 'settings' | 'channels'> & { readonly linkKey: Buffer },
 ): Notify | undefined {
   if (notify === undefined || notify.channels.length === 0) return undefined
-  return startNotify({ ...options, settings: notify, channels: notify.channels.map(openChannel) })
+  const linkFor = linksTo(publicAdmin, options.linkKey)
+  return startNotify({
+    ...options,
+    settings: notify,
+    channels: notify.channels.map(said => openChannel(said, linkFor)),
+  })
+}
+
+/** One-time links for people outside; none where the settings do not say how the gate is reached from there. */
+export function linksTo(publicAdmin: string | undefined, key: Buffer, clock: () => number = Date.now): LinkFor {
+  return ({ lapses, ...decision }) => {
+    if (publicAdmin === undefined) return undefined
+    const token = signLink(key, { ...decision, expires: Math.min(lapses, clock() + LINK_MILLISECONDS_MAX) })
+    return token.length > LINK_CHARACTERS_MAX ? undefined : `${publicAdmin}/links/${token}`
+  }
 }
 
 /** The channel that these settings describe. */
-function openChannel(settings: ChannelSettings): Channel {
+function openChannel(settings: ChannelSettings, linkFor: LinkFor): Channel {
   switch (settings.type) {
     case 'webhook':
       return webhookChannel(settings)
+    case 'email':
+      return emailChannel(settings, linkFor)
   }
 }
 
@@ -30,5 +53,7 @@ function secretsOf(settings: ChannelSettings): string[] {
   switch (settings.type) {
     case 'webhook':
       return [settings.secret]
+    case 'email':
+      return settings.password === undefined ? [] : [settings.password]
   }
 }

@@ -1,0 +1,129 @@
+import { createTransport } from 'nodemailer'
+import type { EmailSettings } from '../../config/notify.ts'
+import { type Channel, ChannelError, type Delivery } from './channel.ts'
+import { escapeHtml } from './page.ts'
+import { details, headline, subject } from './words.ts'
+
+const CONNECT_MILLISECONDS_MAX = 8_000
+const SUBJECT_CHARACTERS_MAX = 200
+
+/** A link for one person to decide one request, where the gate can be reached by one. */
+export type LinkFor = (decision: {
+  readonly channel: string
+  readonly person: string
+  readonly request: string
+  readonly digest: string
+  readonly lapses: number
+}) => string | undefined
+
+/**
+ * Notices by mail. Whoever is asked gets a link of their own; a mail that only tells has none. All mails about a request are one
+ * thread.
+ */
+export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel {
+  const { name, smtp, username, password, from } = settings
+  const secure = smtp.protocol === 'smtps:'
+  const transport = createTransport({
+    host: smtp.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: Number(smtp.port) || (secure ? 465 : 587),
+    secure,
+    requireTLS: settings.requireTls,
+    ...(username !== undefined && { auth: { user: username, pass: password ?? '' } }),
+    connectionTimeout: CONNECT_MILLISECONDS_MAX,
+    greetingTimeout: CONNECT_MILLISECONDS_MAX,
+    socketTimeout: CONNECT_MILLISECONDS_MAX,
+    // A mail is made of what people typed; none of it may name a file or an address to fetch.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  })
+  const domain = from.slice(from.lastIndexOf('@') + 1)
+
+  return {
+    name,
+    recipients: async (_, { asked, told, reach }) => {
+      const found = new Map<string, { address: string; person?: string }>()
+      for (const person of asked) {
+        const { email } = reach(person)
+        if (email !== undefined) found.set(email, { address: email, person })
+      }
+      const others = [...told.map(person => reach(person).email), ...settings.also]
+      for (const email of others) if (email !== undefined && !found.has(email)) found.set(email, { address: email })
+      return [...found.values()]
+    },
+    send: async (delivery, signal) => {
+      if (delivery.recipient === '') throw new ChannelError('an address is needed: --to ADDRESS', { lasting: true })
+      // nodemailer knows no signal: the connection has bounds of its own, and the wait for it ends here.
+      const aborted = new Promise<never>((_, reject) => {
+        signal.addEventListener('abort', () => reject(new ChannelError(`${smtp.host} does not answer`)), { once: true })
+      })
+      const messageId = `<${delivery.id}@${domain}>`
+      await Promise.race([transport.sendMail(mail(delivery, messageId)).catch(refused), aborted])
+      return messageId
+    },
+    close: async () => transport.close(),
+  }
+
+  function mail({ id, content, recipient, person, first }: Delivery, messageId: string) {
+    const { request } = content.data
+    const link =
+      person === undefined || request === undefined
+        ? undefined
+        : linkFor({
+            channel: name,
+            person,
+            request: request.id,
+            digest: request.digest,
+            lapses: Date.parse(request.lapses_at),
+          })
+    const way = request && person !== undefined ? `drawbridge request approve ${request.id}` : undefined
+    const head = headline(content)
+    const rows = details(content)
+    return {
+      messageId,
+      from,
+      to: recipient,
+      subject: `${first === undefined ? '' : 'Re: '}${subject(content)}`.slice(0, SUBJECT_CHARACTERS_MAX),
+      ...(first !== undefined && { inReplyTo: first, references: [first] }),
+      headers: { 'X-Drawbridge-Notice': id, 'Auto-Submitted': 'auto-generated' },
+      list: { unsubscribe: { url: settings.unsubscribe, comment: 'no more of these' } },
+      text: textOf(head, rows, link, way),
+      html: htmlOf(head, rows, link, way),
+    }
+  }
+}
+
+type Rows = ReturnType<typeof details>
+
+function textOf(head: string, rows: Rows, link: string | undefined, way: string | undefined): string {
+  const width = Math.max(0, ...rows.map(([term]) => term.length))
+  return [
+    head,
+    '',
+    ...rows.map(([term, value]) => `${`${term}:`.padEnd(width + 2)}${value}`),
+    ...(link === undefined ? [] : ['', `Look at it and decide: ${link}`, 'The link is yours alone and works once.']),
+    ...(way === undefined ? [] : ['', `Or on the command line: ${way}`]),
+    '',
+  ].join('\n')
+}
+
+function htmlOf(head: string, rows: Rows, link: string | undefined, way: string | undefined): string {
+  const table = rows.map(
+    ([term, value]) => `<tr><td valign="top">${escapeHtml(term)}</td><td>${escapeHtml(value)}</td></tr>`,
+  )
+  const decide =
+    link === undefined
+      ? ''
+      : `<p><a href="${escapeHtml(link)}">Look at it and decide</a>. The link is yours alone and works once.</p>`
+  const line = way === undefined ? '' : `<p>Or on the command line: <code>${escapeHtml(way)}</code></p>`
+  return `<p><strong>${escapeHtml(head)}</strong></p><table cellpadding="3">${table.join('')}</table>${decide}${line}`
+}
+
+/** A mailbox that is not there stays so; a server that is away, busy or does not know us may be right again. */
+function refused(cause: Error): never {
+  const status: unknown = Reflect.get(cause, 'responseCode')
+  const command = String(Reflect.get(cause, 'command') ?? '')
+  const lasting = typeof status === 'number' && status >= 550 && status <= 556 && /^(RCPT TO|DATA)/.test(command)
+  const said =
+    typeof status === 'number' ? `answers ${status} to ${command}` : String(Reflect.get(cause, 'code') ?? 'fails')
+  throw new ChannelError(`the mail server ${said}`, { lasting, cause })
+}

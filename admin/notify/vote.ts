@@ -1,0 +1,51 @@
+import type { Sql } from 'postgres'
+import type { Role } from '../../ca/token.ts'
+import type { Caller } from '../api/access.ts'
+import { Problem } from '../api/problem.ts'
+import { castVote } from '../decide.ts'
+import type { PolicyInForce, Standing } from '../policy.ts'
+import type { Act } from '../register/act.ts'
+import { listLocks } from '../register/locks.ts'
+import { personBehind } from '../voter.ts'
+
+/** A vote that came by a channel: by a person whom the channel has proved, under the rules of every other vote. */
+
+/** What deciding takes. */
+export interface Deciding {
+  readonly sql: Sql
+  readonly act: Act
+  readonly policy: Pick<PolicyInForce, 'standing'>
+  /** Redis's clock. */
+  readonly now: () => Promise<number>
+}
+
+export interface ChannelVote {
+  readonly person: string
+  readonly request: string
+  readonly digest: string
+  readonly says: 'approve' | 'deny'
+  readonly comment?: string
+  /** By which channel it came. */
+  readonly channel: string
+}
+
+/** @throws Problem when the vote does not count */
+export async function voteByChannel(deciding: Deciding, vote: ChannelVote): Promise<void> {
+  const { sql, act, policy, now } = deciding
+  const standing = policy.standing()
+  const caller = await callerOf(sql, standing, vote)
+  const comment = vote.comment ? { comment: vote.comment } : {}
+  const ballot = { id: vote.request, says: vote.says, digest: vote.digest, ...comment }
+  await castVote(act, { standing, caller }, ballot, await now())
+}
+
+async function callerOf(sql: Sql, standing: Standing, { person, channel }: ChannelVote): Promise<Caller> {
+  const isTheirs = ({ principal }: { principal: string }) => personBehind(standing, principal) === person
+  if ((await listLocks(sql)).some(lock => lock.locked && isTheirs(lock))) {
+    throw new Problem(403, 'locked', `${person} is locked`)
+  }
+  const tokens = await sql<{ principal: string; roles: Role[] }[]>`
+    select principal, roles from control.token where revoked is null and expires > now()`
+  const roles = [...new Set(tokens.filter(isTheirs).flatMap(token => token.roles))]
+  return { principal: person, roles, token: { id: `channel:${channel}`, expires: 0 } }
+}
