@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { cleaner } from '../audit/clean.ts'
+import type { Forwarding } from '../audit/forward/forwarder.ts'
 import { HEADS_FILE, startLedger } from '../audit/main.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
 import { startRetention } from '../audit/retain.ts'
@@ -30,6 +31,7 @@ import type { Control } from './api/control.ts'
 import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
+import { forwardLedger, forwardSecrets } from './forward.ts'
 import { createProvider } from './login/provider.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
@@ -89,7 +91,14 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const ledgerFolder = join(settings.state, LEDGER_FOLDER)
   await mkdir(ledgerFolder, { recursive: true, mode: 0o700 })
-  const ledger = await startLedger({ sql, state: ledgerFolder, boot, ...(lock && { lock }), log })
+  let forwarding: Forwarding | undefined
+  const notifyForwarders = () => forwarding?.wake()
+  const ledger = await startLedger({
+    ...{ sql, state: ledgerFolder, boot, log, notify: notifyForwarders },
+    ...(lock && { lock }),
+  })
+  const isWriter = () => ledger.writer.state().role === 'writer'
+  forwarding = forwardLedger(settings, { sql, isWriter, log })
 
   let wakeEnact = () => {}
   let notify: Notify | undefined
@@ -135,7 +144,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       : startRetention({
           ...{ sql, keep, act, log, key: ledger.key },
           folder: archive ?? join(ledgerFolder, ARCHIVE_FOLDER),
-          isWriter: () => ledger.writer.state().role === 'writer',
+          isWriter,
         })
 
   const control: Control = {
@@ -178,6 +187,9 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const before = notify
       notify = openNotify(next, opening)
       await before?.close()
+      // Nothing is lost in between: each goes on behind what it has sent.
+      await forwarding?.close()
+      forwarding = forwardLedger(next, { sql, isWriter, log })
       // The old ones too: what they opened may not have been changed yet.
       clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
       const version = settingsVersion(next.file)
@@ -197,6 +209,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await stopped.catch(error => log.warn({ err: error }, 'the stop could not be recorded'))
       await trust?.close()
       await retention?.close()
+      await forwarding?.close()
       await notify?.close()
       await enact.close()
       await ledger.close()
@@ -278,6 +291,7 @@ function placesOf({ publicHttp, publicSsh, publicAdmin, listen }: Settings, admi
 /** What must never stand in a record. */
 function secretsOf(settings: Settings): string[] {
   return [
+    ...forwardSecrets(settings),
     ...(settings.login?.clientSecret === undefined ? [] : [settings.login.clientSecret]),
     ...[...settings.upstreams.values()].flatMap(({ credential }) => {
       if (credential.type === 'basic') return [credential.password]

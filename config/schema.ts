@@ -361,6 +361,60 @@ const limits = section({
     .describe('How long Redis may be unreachable before everything running is cut.'),
 })
 
+// The record tells who works on what: in the clear it goes no further than this machine.
+const ENCRYPTED_FORM = 'an https:// URL (http:// on this machine only), without ? and #'
+const encryptedUrl = text(ENCRYPTED_FORM)
+  .refine(
+    written => {
+      const url = URL.canParse(written) ? new URL(written) : undefined
+      if (url?.username !== '' || url.search !== '' || url.hash !== '') return false
+      const here = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+      return url.protocol === 'https:' || (url.protocol === 'http:' && here)
+    },
+    { error: `expected ${ENCRYPTED_FORM}` },
+  )
+  .transform(written => new URL(written))
+
+const forwarders = {
+  syslog: section({
+    type: z.literal('syslog'),
+    address,
+    ca: text('certificates in PEM').optional().describe("Trusted for the receiver; the system's otherwise."),
+    certificate: text('a certificate in PEM').optional().describe('Shown to the receiver.'),
+    key: secret('its private key in PEM').optional(),
+  }),
+  webhook: section({
+    type: z.literal('webhook'),
+    url: encryptedUrl,
+    secret: secret('whsec_ and base64').refine(written => /^whsec_[A-Za-z0-9+/]{32,}={0,2}$/.test(written), {
+      error: 'expected whsec_ and at least 24 bytes in base64',
+    }),
+  }),
+  s3: section({
+    type: z.literal('s3'),
+    endpoint: encryptedUrl.describe('Of the service, without the bucket.'),
+    region: text('a region').default('us-east-1'),
+    bucket: matching(/^[a-z0-9][a-z0-9.-]{1,62}$/, 'the name of a bucket'),
+    prefix: text('what stands before the names of the objects').default('drawbridge/'),
+    access_key: text('an access key'),
+    secret_key: secret('a secret key'),
+  }),
+}
+
+const forward = z
+  .discriminatedUnion('type', [forwarders.syslog, forwarders.webhook, forwarders.s3], {
+    error: `expected a mapping whose type is ${Object.keys(forwarders).join(', ')}`,
+  })
+  .transform(chosen => {
+    if (chosen.type === 'syslog') {
+      const { type, address: at, ca, certificate, key } = chosen
+      return { type, ...at, ca, certificate, key }
+    }
+    if (chosen.type === 'webhook') return chosen
+    const { access_key: accessKey, secret_key: secretKey, ...rest } = chosen
+    return { ...rest, accessKey, secretKey }
+  })
+
 const ledger = section({
   when_away: z
     .literal(['refuse', 'spool'], { error: 'expected refuse or spool' })
@@ -375,6 +429,18 @@ const ledger = section({
   archive: text('the path of a folder')
     .optional()
     .describe('Where retention puts what it exports; `ledger/archive` below state unless given.'),
+  forward: z
+    .record(
+      matching(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'a name of lower-case letters, digits, dash and underscore'),
+      forward,
+      {
+        error: 'expected a mapping of names to forwarders',
+      },
+    )
+    .default({})
+    .describe(
+      'Systems that are sent every record: type syslog, webhook or s3. Each has its own place and holds up nobody.',
+    ),
 })
 
 const reuse = section({

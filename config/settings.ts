@@ -88,6 +88,29 @@ export interface ControlSettings {
   readonly caFile?: string
 }
 
+/** Another system that is sent the records of the ledger. */
+export type ForwardSettings = { readonly name: string } & (
+  | {
+      readonly type: 'syslog'
+      readonly host: string
+      readonly port: number
+      /** PEM: trusted for the receiver; what we show it. */
+      readonly ca: string | undefined
+      readonly certificate: string | undefined
+      readonly key: string | undefined
+    }
+  | { readonly type: 'webhook'; readonly url: URL; readonly secret: string }
+  | {
+      readonly type: 's3'
+      readonly endpoint: URL
+      readonly region: string
+      readonly bucket: string
+      readonly prefix: string
+      readonly accessKey: string
+      readonly secretKey: string
+    }
+)
+
 export interface Settings {
   /** This gate's name in records: unique among the proxies that share a ledger. */
   readonly name: string
@@ -154,6 +177,8 @@ export interface Settings {
     readonly retention?: number
     /** Folder for what retention exports; `ledger/archive` below state unless given. */
     readonly archive?: string
+    /** Where records are sent on to, each under a name of its own. */
+    readonly forward?: readonly ForwardSettings[]
   }
   /** Answers of hosts that several clients share: for `ttl` milliseconds, in `bytes` of disk at most. */
   readonly reuse: {

@@ -1,4 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
@@ -19,6 +21,8 @@ let redis: Redis
 let database: Postgres
 let role: Role
 let folder: string
+let receiver: Server
+let forwarded = ''
 
 beforeAll(async () => {
   ;[redis, database] = await Promise.all([startRedis(), startPostgres()])
@@ -27,13 +31,26 @@ beforeAll(async () => {
   await sql.end()
   folder = temporaryFolder('audit')
   const listen = { admin: { host: '127.0.0.1', port: 0 } }
-  const settings = plainSettings({ redis: redis.url, postgres: database.url, state: folder, listen })
+  receiver = createServer(async (request, response) => {
+    for await (const chunk of request) forwarded += chunk
+    response.writeHead(204).end()
+  })
+  await new Promise<void>(resolve => receiver.listen(0, '127.0.0.1', resolve))
+  const url = new URL(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`)
+  const secret = `whsec_${Buffer.alloc(24).toString('base64')}`
+  const ledger = {
+    whenAway: 'refuse',
+    spoolBytes: 0,
+    forward: [{ name: 'siem', type: 'webhook', url, secret }],
+  } as const
+  const settings = plainSettings({ redis: redis.url, postgres: database.url, state: folder, listen, ledger })
   role = await main(settings, { log: pino({ level: 'silent' }) })
   await role.ready
 })
 
 afterAll(async () => {
   await role?.close()
+  receiver?.close()
   await Promise.all([redis?.stop(), database?.stop()])
 })
 
@@ -130,4 +147,9 @@ test('the report comes as Markdown, as a file of HTML and as JSON, for a time', 
 test('without ledger.retention nothing is taken out, and that is said', async () => {
   const { status, stderr } = await run('audit', 'retain', '--dry-run')
   expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringContaining('records stay') })
+})
+
+test('what is recorded is sent on to where the settings say', async () => {
+  await grant()
+  await until(() => forwarded.includes('dev.drawbridge.grant.issued'), 'the record')
 })

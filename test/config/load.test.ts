@@ -41,7 +41,7 @@ test('the smallest file loads, with every default in place', () => {
     admin: { host: '127.0.0.1', port: 8081 },
   })
   expect(settings.limits.drain).toBe(60_000)
-  expect(settings.ledger).toEqual({ whenAway: 'refuse', spoolBytes: 256 << 20 })
+  expect(settings.ledger).toEqual({ whenAway: 'refuse', spoolBytes: 256 << 20, forward: [] })
   expect(settings.state).toBe(join(folder, 'var'))
   expect(settings.upstreams.get('local')).toMatchObject({
     name: 'local',
@@ -330,4 +330,22 @@ test('how a gate reaches its control plane: paths are relative to the file, and 
     'control.url: expected https://HOST:PORT, or http://127.0.0.1:PORT on the same machine',
   )
   expect(complaints(control('{ url: "https://gate:8081" }')).join()).toContain('control.token_file')
+})
+
+test('where the ledger is sent on to is read, and in the clear it goes no further than this machine', () => {
+  const forwarding = (text: string) => `${SMALLEST}ledger: { forward: { one: ${text} } }\n`
+  expect(load(forwarding('{ type: syslog, address: "logs.acme.example:6514" }')).ledger.forward).toMatchObject([
+    { name: 'one', type: 'syslog', host: 'logs.acme.example', port: 6514 },
+  ])
+  const keys = 'bucket: audit, access_key: a, secret_key: s'
+  expect(load(forwarding(`{ type: s3, endpoint: "http://127.0.0.1:9000", ${keys} }`)).ledger.forward).toMatchObject([
+    { type: 's3', prefix: 'drawbridge/', accessKey: 'a', secretKey: 's' },
+  ])
+  expect(complaints(forwarding(`{ type: s3, endpoint: "http://s3.acme.example", ${keys} }`))[0]).toContain('https://')
+  const secret = `whsec_${'a'.repeat(32)}`
+  expect(complaints(forwarding(`{ type: webhook, url: "https://u@acme.example/", secret: ${secret} }`))).toHaveLength(1)
+  const short = complaints(forwarding('{ type: webhook, url: "https://acme.example/", secret: "whsec_c2hvcnQ=" }'))
+  expect(short[0]).toContain('24 bytes')
+  expect(short[0]).not.toContain('c2hvcnQ')
+  expect(complaints(forwarding('{ type: kafka }'))[0]).toContain('syslog, webhook, s3')
 })

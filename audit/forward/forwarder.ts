@@ -1,0 +1,192 @@
+import type { Sql } from 'postgres'
+import { createAlarm } from '../alarm.ts'
+import type { Log } from '../emit.ts'
+import { readRows, type StoredRow } from '../read.ts'
+
+/** How long a new record waits when nobody wakes the forwarder. */
+const POLL_MILLISECONDS = 1_000
+const RETRY_MILLISECONDS_MIN = 1_000
+const RETRY_MILLISECONDS_MAX = 60_000
+const BATCH_BYTES_MAX = 8 << 20
+
+/** Takes records away to another system. */
+export interface Forwarder {
+  readonly name: string
+  /** At most so many go together. */
+  readonly records: number
+  /** With fewer than that, how long the oldest waits for company, in milliseconds. */
+  readonly linger?: number
+  /**
+   * Where the other side acknowledges nothing: how long after a send a failure still means that it may not have arrived, in milliseconds. What was
+   * sent in that time is then sent again.
+   */
+  readonly settle?: number
+  /** Resolves when the other side has them. Called again with the same records, of the same `from` and `to`, until it does. */
+  send(batch: Batch, signal: AbortSignal): Promise<void>
+  close?(): void
+}
+
+/** Consecutive records, as the ledger holds them. */
+export interface Batch {
+  readonly from: number
+  readonly to: number
+  readonly rows: readonly StoredRow[]
+}
+
+export interface ForwardingState {
+  readonly name: string
+  /** Up to which record everything was sent. */
+  readonly seq: number
+  /** Why it does not go on, while it does not. */
+  readonly failing: string | undefined
+}
+
+export interface Forwarding {
+  /** There are new records. */
+  wake(): void
+  state(): readonly ForwardingState[]
+  close(): Promise<void>
+}
+
+/**
+ * Runs forwarders, each at its own pace with a place of its own in the database: one that hangs or is away holds up nobody, and takes up where it
+ * was when it is back. Every record is sent, in order, at least once; its sequence number tells a repeat.
+ */
+export function startForwarding(options: {
+  readonly sql: Sql
+  readonly forwarders: readonly Forwarder[]
+  /** Only the process that writes the ledger forwards it. */
+  readonly isWriter: () => boolean
+  readonly retryMilliseconds?: number
+  readonly log: Log
+}): Forwarding {
+  const lanes = options.forwarders.map(forwarder => startLane({ ...options, forwarder }))
+  return {
+    wake: () => {
+      for (const lane of lanes) lane.wake()
+    },
+    state: () => lanes.map(lane => lane.state()),
+    close: async () => void (await Promise.all(lanes.map(lane => lane.close()))),
+  }
+}
+
+function startLane({
+  sql,
+  forwarder,
+  isWriter,
+  retryMilliseconds = RETRY_MILLISECONDS_MIN,
+  log,
+}: {
+  readonly sql: Sql
+  readonly forwarder: Forwarder
+  readonly isWriter: () => boolean
+  readonly retryMilliseconds?: number
+  readonly log: Log
+}) {
+  const { name, records, linger = 0, settle = 0 } = forwarder
+  const stop = new AbortController()
+  const alarm = createAlarm()
+  // One that is failing is not hurried by every new record.
+  const retry = createAlarm()
+  let failing: string | undefined
+  let failures = 0
+  let settled = 0
+
+  async function run(): Promise<void> {
+    while (!stop.signal.aborted) {
+      try {
+        await forward()
+      } catch (cause) {
+        if (stop.signal.aborted) return
+        if (failing === undefined) log.warn({ err: cause, forwarder: name, seq: settled }, 'forwarding: trying again')
+        failing = cause instanceof Error ? cause.message : String(cause)
+        await retry.sleep(Math.min(retryMilliseconds * 2 ** failures++, RETRY_MILLISECONDS_MAX))
+      }
+    }
+  }
+
+  /** From where it last stood for certain; ends by an error or by being stopped. */
+  async function forward(): Promise<void> {
+    const place = await loadPlace(sql, name)
+    settled = place.seq
+    let sent = place.seq
+    let again = place.sending
+    const unsettled: { readonly seq: number; readonly at: number }[] = []
+    while (!stop.signal.aborted) {
+      const batch = isWriter() ? await nextBatch(sent, again) : undefined
+      if (batch) {
+        // Written down first: after a crash the same records go under the same name.
+        if (settle === 0) await savePlace(sql, name, { seq: settled, sending: batch.to })
+        await forwarder.send(batch, stop.signal)
+        if (batch.from > sent + 1) missed(sent + 1, batch.from - 1)
+        sent = batch.to
+        again = undefined
+        unsettled.push({ seq: sent, at: performance.now() })
+        if (failing !== undefined) log.info({ forwarder: name, seq: sent }, 'forwarding again')
+        failing = undefined
+        failures = 0
+      }
+      const sure = unsettled.findLast(({ at }) => performance.now() - at >= settle)
+      if (sure) {
+        unsettled.splice(0, unsettled.indexOf(sure) + 1)
+        settled = sure.seq
+        await savePlace(sql, name, { seq: settled, sending: undefined })
+      }
+      if (!batch) await alarm.sleep(POLL_MILLISECONDS)
+    }
+  }
+
+  async function nextBatch(after: number, upTo: number | undefined): Promise<Batch | undefined> {
+    const { value: rows = [] } = await readRows(sql, after).next()
+    // Not there any more: retention was faster.
+    const limit = upTo !== undefined && rows[0] && rows[0].seq <= upTo ? upTo : undefined
+    const taken: StoredRow[] = []
+    let bytes = 0
+    for (const row of rows) {
+      bytes += Buffer.byteLength(row.body)
+      const full = taken.length >= records || (taken.length > 0 && bytes > BATCH_BYTES_MAX)
+      if (limit === undefined ? full : row.seq > limit) break
+      taken.push(row)
+    }
+    const [first] = taken
+    if (!first) return undefined
+    const young = Date.now() - Date.parse(first.recorded) < linger
+    if (limit === undefined && young && taken.length < records && bytes <= BATCH_BYTES_MAX) return undefined
+    return { from: first.seq, to: taken.at(-1)!.seq, rows: taken }
+  }
+
+  function missed(from: number, to: number): void {
+    log.error({ forwarder: name, from, to }, 'forwarding: retention took these records before they were sent')
+  }
+
+  const running = run()
+  return {
+    wake: () => alarm.ring(),
+    state: () => ({ name, seq: settled, failing }),
+    async close() {
+      stop.abort()
+      alarm.ring()
+      retry.ring()
+      await running
+      forwarder.close?.()
+    },
+  }
+}
+
+interface Place {
+  readonly seq: number
+  /** Up to here a send had begun. */
+  readonly sending: number | undefined
+}
+
+async function loadPlace(sql: Sql, name: string): Promise<Place> {
+  const [row] = await sql<{ seq: string; sending: string | null }[]>`
+    select seq, sending from audit.reader where name = ${name}`
+  return { seq: Number(row?.seq ?? 0), sending: row?.sending == null ? undefined : Number(row.sending) }
+}
+
+async function savePlace(sql: Sql, name: string, { seq, sending }: Place): Promise<void> {
+  await sql`
+    insert into audit.reader (name, seq, sending) values (${name}, ${seq}, ${sending ?? null})
+    on conflict (name) do update set seq = excluded.seq, sending = excluded.sending, updated = now()`
+}
