@@ -1,10 +1,13 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { ssh2State } from '../proxy/ssh/patched.ts'
 import { gitOk } from '../test/support/git.ts'
 import setup from '../test/support/setup.ts'
 import { type Bench, type Case, GIGABYTE } from './case.ts'
+import { clones20 } from './cases/clones20.ts'
 import { replayed } from './cases/replayed.ts'
 import { infoRefs } from './cases/requests.ts'
 import { idle, revoke } from './cases/sessions.ts'
@@ -12,25 +15,31 @@ import { atOnce, lsRemote, smallPush } from './cases/small.ts'
 import { clone, push } from './cases/whole.ts'
 import { picture } from './picture.ts'
 import { startStand } from './stand.ts'
-import { type Figure, type Goal, tables } from './table.ts'
+import { type Figure, figureTable, type Goal, goalTable } from './table.ts'
 
 /** `idle` first: in a proxy that has done much, what a session needs is found in memory that others left. */
-const CASES: readonly Case[] = [idle, clone, push, replayed, lsRemote, smallPush, atOnce, infoRefs, revoke]
+const CASES: readonly Case[] = [idle, clone, push, replayed, lsRemote, smallPush, atOnce, infoRefs, revoke, clones20]
 
 const HELP = `The figures of the README: the same work through each way in turn, round after round, in one run on one machine.
 
-  npm run bench                       1 GB, five rounds; into the README, docs/bench.svg and bench/results/
+  npm run bench                       1 GB, five rounds; into the README, docs/figures.md and docs/bench.svg
+  npm run bench -- --rounds 3         the same with fewer rounds
   npm run bench -- --quick            128 MB, three rounds, under three minutes; only printed
   npm run bench -- --only clone,push  some of it; only printed
 
 cases: ${CASES.map(({ name }) => name).join(', ')}
 `
-const README = new URL('../README.md', import.meta.url)
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const BEGIN = '<!-- bench:begin -->'
 const END = '<!-- bench:end -->'
 
 const { values: options } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, help: { type: 'boolean' } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    rounds: { type: 'string' },
+    help: { type: 'boolean' },
+  },
 })
 if (options.help) {
   process.stdout.write(HELP)
@@ -43,13 +52,18 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 const { quick } = options
+const rounds = Number(options.rounds ?? (quick ? 3 : 5))
+if (!Number.isInteger(rounds) || rounds < 1) {
+  process.stderr.write(`bench: --rounds wants a whole number, not ${options.rounds}\n`)
+  process.exit(2)
+}
 const began = performance.now()
 const say = (text: string) => process.stderr.write(`bench ${clock()}: ${text}\n`)
 
 const takeDown = await setup()
 say('starting nginx, sshd, redis, postgres and three proxies')
 const stand = await startStand()
-const bench: Bench = { stand, quick, say, bytes: quick ? 128e6 : GIGABYTE, rounds: quick ? 3 : 5 }
+const bench: Bench = { stand, quick, say, bytes: quick ? 128e6 : GIGABYTE, rounds }
 const figures: Figure[] = []
 const goals: Goal[] = []
 try {
@@ -73,18 +87,23 @@ const machine = [
   `ssh2 ${patched ? 'patched' : 'NOT patched'}, native crypto ${nativeCrypto ? 'loaded' : 'NOT loaded'}`,
 ].join(', ')
 const heading = `${machine}; ${bench.bytes / 1e6} MB; medians of ${bench.rounds} interleaved rounds.`
-const text = tables({ figures, goals }, heading)
-process.stdout.write(text)
+const [reached, measured] = [goalTable(goals), figureTable(figures)]
+process.stdout.write([heading, '', reached, '', measured, ''].join('\n'))
 if (!only && !quick) {
-  const results = new URL('results/', import.meta.url)
-  mkdirSync(results, { recursive: true })
-  writeFileSync(new URL('full.json', results), `${JSON.stringify({ machine, figures, goals }, null, 2)}\n`)
-  writeFileSync(new URL('../docs/bench.svg', import.meta.url), picture(figures, heading))
-  const readme = readFileSync(README, 'utf8')
-  const [before, after] = [readme.slice(0, readme.indexOf(BEGIN) + BEGIN.length), readme.slice(readme.indexOf(END))]
-  writeFileSync(README, `${before}\n${text}${after}`)
+  fill('README.md', [heading, '', reached].join('\n'))
+  fill('docs/figures.md', [heading, '', measured].join('\n'))
+  writeFileSync(join(ROOT, 'docs/bench.svg'), picture(figures, heading))
 }
 process.exit(0)
+
+/** Puts `text` between a page's two marks. */
+function fill(page: string, text: string): void {
+  const path = join(ROOT, page)
+  const before = readFileSync(path, 'utf8')
+  const [begin, end] = [before.indexOf(BEGIN) + BEGIN.length, before.indexOf(END)]
+  if (end < begin) throw new Error(`${page} has no ${BEGIN} … ${END}`)
+  writeFileSync(path, `${before.slice(0, begin)}\n${text}\n${before.slice(end)}`)
+}
 
 function clock(): string {
   const seconds = Math.round((performance.now() - began) / 1000)

@@ -24,17 +24,15 @@ export interface Results {
   readonly goals: readonly Goal[]
 }
 
-/** The results as Markdown, with what they were measured on. */
-export function tables({ figures, goals }: Results, heading: string): string {
-  return [
-    heading,
-    '',
-    ...(goals.length > 0 ? ['| goal | to reach | reached | |', '|---|---|---|---|', ...goals.map(goalLine), ''] : []),
-    '| work | way | figure | over direct | proxy CPU s/GB |',
-    '|---|---|---|---|---|',
-    ...figures.map(figureLine),
-    '',
-  ].join('\n')
+/** As Markdown. */
+export function goalTable(goals: readonly Goal[]): string {
+  return ['| goal | to reach | figure | reached |', '|---|---|---|---|', ...goals.map(goalLine)].join('\n')
+}
+
+/** As Markdown. */
+export function figureTable(figures: readonly Figure[]): string {
+  const head = ['| work | way | figure | over direct | proxy CPU s/GB |', '|---|---|---|---|---|']
+  return [...head, ...figures.map(figureLine)].join('\n')
 }
 
 /** Whether it was. NaN, which is what was not measured, never is. */

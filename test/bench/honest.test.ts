@@ -7,7 +7,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { compared, over, percentile, timed } from '../../bench/case.ts'
 import { load } from '../../bench/load.ts'
 import { picture } from '../../bench/picture.ts'
-import { isReached, tables } from '../../bench/table.ts'
+import { figureTable, goalTable, isReached } from '../../bench/table.ts'
 
 const DELAY = 60
 const quiet = { rounds: 3, say: () => {} }
@@ -80,13 +80,11 @@ test('what was not measured reaches no goal, and the table says which were reach
     { what: 'never run', figure: Number.NaN, most: 1, unit: '×' },
   ]
   expect(goals.map(isReached)).toEqual([true, false, false])
-  const text = tables(
-    { figures: [{ what: 'clone', way: 'nginx', value: '1 s', ratio: 1.5, cpuPerGigabyte: 0.5 }], goals },
-    'here',
-  )
+  const text = goalTable(goals)
   expect(text).toContain('| fast | ≤ 1.02 × | 1.01 × | yes |')
   expect(text).toContain('| often | ≥ 1.5 × | 1.20 × | no |')
-  expect(text).toContain('| clone | nginx | 1 s | 1.50 × | 0.50 |')
+  const figures = [{ what: 'clone', way: 'nginx', value: '1 s', ratio: 1.5, cpuPerGigabyte: 0.5 }]
+  expect(figureTable(figures)).toContain('| clone | nginx | 1 s | 1.50 × | 0.50 |')
 })
 
 test('the picture has a bar for each ratio, as long as it is', () => {
