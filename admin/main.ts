@@ -98,7 +98,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(lock && { lock }),
   })
   const isWriter = () => ledger.writer.state().role === 'writer'
-  forwarding = forwardLedger(settings, { sql, isWriter, log })
+  forwarding = forwardLedger(settings, { sql, redis, isWriter, log })
 
   let wakeEnact = () => {}
   let notify: Notify | undefined
@@ -189,7 +189,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await before?.close()
       // Nothing is lost in between: each goes on behind what it has sent.
       await forwarding?.close()
-      forwarding = forwardLedger(next, { sql, isWriter, log })
+      forwarding = forwardLedger(next, { sql, redis, isWriter, log })
       // The old ones too: what they opened may not have been changed yet.
       clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
       const version = settingsVersion(next.file)

@@ -390,6 +390,11 @@ const forwarders = {
       error: 'expected whsec_ and at least 24 bytes in base64',
     }),
   }),
+  redis: section({
+    type: z.literal('redis'),
+    stream: matching(/^[\w:.-]{1,200}$/, 'the key of a stream').default('drawbridge:ledger'),
+    keep: whole(1, 100_000_000).default(10_000).describe('About how many records stay in the stream.'),
+  }),
   s3: section({
     type: z.literal('s3'),
     endpoint: encryptedUrl.describe('Of the service, without the bucket.'),
@@ -402,7 +407,7 @@ const forwarders = {
 }
 
 const forward = z
-  .discriminatedUnion('type', [forwarders.syslog, forwarders.webhook, forwarders.s3], {
+  .discriminatedUnion('type', [forwarders.syslog, forwarders.webhook, forwarders.redis, forwarders.s3], {
     error: `expected a mapping whose type is ${Object.keys(forwarders).join(', ')}`,
   })
   .transform(chosen => {
@@ -410,7 +415,7 @@ const forward = z
       const { type, address: at, ca, certificate, key } = chosen
       return { type, ...at, ca, certificate, key }
     }
-    if (chosen.type === 'webhook') return chosen
+    if (chosen.type === 'webhook' || chosen.type === 'redis') return chosen
     const { access_key: accessKey, secret_key: secretKey, ...rest } = chosen
     return { ...rest, accessKey, secretKey }
   })
@@ -439,7 +444,7 @@ const ledger = section({
     )
     .default({})
     .describe(
-      'Systems that are sent every record: type syslog, webhook or s3. Each has its own place and holds up nobody.',
+      'Systems that are sent every record: type syslog, webhook, redis or s3. Each has its own place and holds up nobody.',
     ),
 })
 

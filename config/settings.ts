@@ -100,6 +100,8 @@ export type ForwardSettings = { readonly name: string } & (
       readonly key: string | undefined
     }
   | { readonly type: 'webhook'; readonly url: URL; readonly secret: string }
+  /** A stream in the gate's own Redis, and about how many records stay in it. */
+  | { readonly type: 'redis'; readonly stream: string; readonly keep: number }
   | {
       readonly type: 's3'
       readonly endpoint: URL

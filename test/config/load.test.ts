@@ -347,5 +347,5 @@ test('where the ledger is sent on to is read, and in the clear it goes no furthe
   const short = complaints(forwarding('{ type: webhook, url: "https://acme.example/", secret: "whsec_c2hvcnQ=" }'))
   expect(short[0]).toContain('24 bytes')
   expect(short[0]).not.toContain('c2hvcnQ')
-  expect(complaints(forwarding('{ type: kafka }'))[0]).toContain('syslog, webhook, s3')
+  expect(complaints(forwarding('{ type: kafka }'))[0]).toContain('syslog, webhook, redis, s3')
 })

@@ -9,12 +9,15 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { createEmitter } from '../../../audit/emit.ts'
 import { type Batch, type Forwarder, type Forwarding, startForwarding } from '../../../audit/forward/forwarder.ts'
 import { objects } from '../../../audit/forward/objects.ts'
+import { redisStream } from '../../../audit/forward/redis.ts'
 import { signed } from '../../../audit/forward/sigv4.ts'
 import { message, syslog } from '../../../audit/forward/syslog.ts'
 import { webhook } from '../../../audit/forward/webhook.ts'
 import { loadHeadKey } from '../../../audit/head.ts'
 import { startWriter, type Writer } from '../../../audit/ledger.ts'
+import { connectRedis } from '../../../grant/redis.ts'
 import { until } from '../../support/program.ts'
+import { startRedis } from '../../support/redis.ts'
 import { makeTls } from '../../support/tls.ts'
 import { empty, newBoot, startDatabase, temporary } from '../database.ts'
 import { quiet, start } from '../records.ts'
@@ -286,6 +289,34 @@ test('a webhook is signed, sent again under the same id, and not led elsewhere',
   await until(() => one.state()[0]?.seq === 6, 'all')
   expect(calls.slice(0, 3).map(({ id }) => id)).toEqual(Array(3).fill(calls[0]!.id))
   expect(calls.slice(2).flatMap(({ events }) => events.map(({ id }) => Number(id)))).toEqual(range(1, 6))
+})
+
+test('a Redis stream has each record once, whatever is sent again, and consumer groups share it out', async () => {
+  const server = await startRedis()
+  const redis = connectRedis(server.url, () => {})
+  servers.push({ close: () => redis.disconnect() }, { close: () => server.stop() })
+  let broken = true
+  const add = async (id: string, record: string) => {
+    await redis.xadd('ledger', 'MAXLEN', '~', 1_000, id, 'record', record)
+    // The answers are lost.
+    if (broken && id === '4-0') throw new Error('connection lost')
+  }
+  const one = forward(redisStream({ name: 'r', add }))
+  await write(8)
+  await until(() => one.state()[0]?.failing === 'connection lost', 'the fault')
+  broken = false
+  await until(() => one.state()[0]?.seq === 8, 'all')
+  await redis.xgroup('CREATE', 'ledger', 'jobs', '0')
+  const read = async (consumer: string) =>
+    (await redis.xreadgroup('GROUP', 'jobs', consumer, 'COUNT', 4, 'STREAMS', 'ledger', '>')) as [
+      string,
+      [string, string[]][],
+    ][]
+  const entries = [await read('a'), await read('b')]
+    .flatMap(answer => Object.values(answer).flat() as unknown[])
+    .flat(9)
+  const seqs = entries.filter(text => /^\d+-0$/.test(String(text))).map(id => Number.parseInt(String(id), 10))
+  expect(seqs).toEqual(range(1, 8))
 })
 
 test('signature version 4 is the one of the example in the documentation of S3', () => {
