@@ -5,6 +5,7 @@ import { Server as TlsServer } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
+import type { Registry } from 'prom-client'
 import { cleaner } from '../audit/clean.ts'
 import type { Forwarding } from '../audit/forward/forwarder.ts'
 import { HEADS_FILE, startLedger } from '../audit/main.ts'
@@ -28,6 +29,7 @@ import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
 import { OPERATOR } from './api/access.ts'
 import type { Control } from './api/control.ts'
+import { controlChecks } from './api/health.ts'
 import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
@@ -69,6 +71,8 @@ export interface Role {
   reload(settings: Settings): Promise<void>
   /** Puts on record that settings were not taken over. */
   refused(reason: string): Promise<void>
+  /** What is watched of it. */
+  readonly observed: { readonly metrics: Registry; checks(): Promise<Readonly<Record<string, string>>> }
   close(): Promise<void>
 }
 
@@ -158,7 +162,13 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(retention && { retention }),
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(ledgerFolder, HEADS_FILE), keys: [ledger.key.publicKey] },
-    metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
+    metrics: controlMetrics({
+      sql,
+      store,
+      enact,
+      ledgerSeq: () => ledger.writer.state().seq,
+      head: () => ledger.writer.state().head,
+    }),
     ...(settings.login && { people: { settings: settings.login, provider: createProvider(settings.login) } }),
     places: placesOf(settings, () => addressOf(api, settings.listen.admin.tls ? 'https' : 'http')),
     ...(authority && { authority }),
@@ -178,6 +188,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ready: enact.settle(READY_MILLISECONDS_MAX).then(done => {
       if (!done) log.warn({}, 'Redis has not been told everything yet; nothing is allowed until it has')
     }),
+    observed: { metrics: control.metrics, checks: () => controlChecks(control) },
     urls: { admin: addressOf(api, admin.tls ? 'https' : 'http'), ...(local && { local: local.url }) },
     reload: async next => {
       requireSame(settings, next, FIXED_HERE)

@@ -11,6 +11,8 @@ export function controlMetrics(of: {
   readonly store: Store
   readonly enact: Pick<Enact, 'state'>
   readonly ledgerSeq: () => number
+  /** The last head signed here. */
+  readonly head?: () => { readonly seq: number; readonly time: string } | undefined
 }): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
@@ -43,5 +45,13 @@ export function controlMetrics(of: {
     return of.enact.state().lastRound / 1000
   })
   gauge('drawbridge_ledger_seq', 'The last record in the ledger, as its writer here knows it', of.ledgerSeq)
+  gauge('drawbridge_ledger_head_timestamp_seconds', 'When the last head was signed here; 0: never', () => {
+    return Date.parse(of.head?.()?.time ?? '1970-01-01T00:00:00Z') / 1000
+  })
+  gauge('drawbridge_ledger_head_seq', 'The last record that head covers', () => of.head?.()?.seq ?? 0)
+  gauge('drawbridge_inbox_waiting', 'Records the ledger has yet to take up', async () => {
+    const [row] = await of.sql<{ waiting: string }[]>`select count(*) as waiting from audit.inbox`
+    return Number(row?.waiting ?? 0)
+  })
   return registry
 }

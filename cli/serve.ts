@@ -12,6 +12,7 @@ import { wantsEngines, withEngines } from '../deploy/embedded/where.ts'
 import { withHostKey } from '../deploy/hostkey.ts'
 import { createLog } from '../deploy/log.ts'
 import { MigrationError, migrate } from '../deploy/migrate.ts'
+import { type Observed, observe } from '../deploy/observe.ts'
 import { announceFailure, announceReady, untilToldToStop } from '../deploy/parent.ts'
 import { STATUS_SETTINGS, type Supervised, supervise, type Watched } from '../deploy/supervise.ts'
 
@@ -25,6 +26,8 @@ interface Role {
   reload(settings: Settings): Promise<void>
   /** Puts on record that settings were not taken over; absent where there is no ledger to put it into. */
   refused?(reason: string): Promise<void>
+  /** What is watched of it where `listen.metrics` says. */
+  readonly observed: Observed
   close(): Promise<void>
 }
 type Main = (settings: Settings, context: { log: Logger; trial: boolean }) => Promise<Role>
@@ -93,6 +96,7 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
   process.on('SIGHUP', () => hungUp())
   let role: Role
   let settings: Settings
+  let watch: Awaited<ReturnType<typeof observe>> | undefined
   try {
     const embedded = withEngines(prepared(name, written))
     settings = embedded.settings
@@ -101,6 +105,8 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     const { main } = await MAINS[name]()
     role = await main(settings, { log, trial: wantsEngines(written) })
     await role.ready
+    const watched = settings.listen.metrics?.[name]
+    watch = watched && (await observe(watched, role.observed))
   } catch (error) {
     log.fatal({ err: error }, `the role ${name} could not start`)
     await announceFailure(error instanceof Error ? error.message : String(error))
@@ -114,11 +120,13 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     })
   }
   if (hangups > 0) hungUp()
-  log.info({ urls: role.urls }, 'ready')
-  announceReady(role.urls, { role: name })
+  const urls = { ...role.urls, ...(watch && { [`${name}-metrics`]: watch.url }) }
+  log.info({ urls }, 'ready')
+  announceReady(urls, { role: name })
 
   const why = await told
   hungUp = () => {}
+  watch?.stopping()
   await reloading
   log.info({ why, drain: settings.limits.drain }, 'stopping')
   const late = setTimeout(() => {
@@ -126,6 +134,7 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     process.exit(1)
   }, settings.limits.drain + CLOSE_MILLISECONDS)
   await role.close()
+  watch?.close()
   clearTimeout(late)
   log.info('stopped')
   return 0

@@ -68,7 +68,7 @@ function settings(given: Written, file: string): Settings {
     listener.tls
       ? { ...listener, tls: { certificate: absolute(listener.tls.certificate), key: absolute(listener.tls.key) } }
       : listener
-  const { http, ssh, admin } = given.listen
+  const { http, ssh, admin, metrics } = given.listen
   const state = absolute(given.state)
   return {
     file,
@@ -80,7 +80,12 @@ function settings(given: Written, file: string): Settings {
     publicHttp: given.public_http,
     publicSsh: given.public_ssh,
     publicAdmin: given.public_admin,
-    listen: { ...(http ? { http: withPaths(http) } : {}), ...(ssh ? { ssh } : {}), admin: withPaths(admin) },
+    listen: {
+      ...(http && { http: withPaths(http) }),
+      ...(ssh && { ssh }),
+      admin: withPaths(admin),
+      ...(metrics && { metrics }),
+    },
     redis: given.redis,
     postgres: given.postgres,
     state,

@@ -12,6 +12,7 @@ export const FIXED: Fixed = {
   redis: ({ redis }) => redis,
   postgres: ({ postgres }) => postgres,
   state: ({ state }) => state,
+  'listen.metrics': ({ listen }) => listen.metrics,
 }
 
 /** Where a listener listens, and whether with TLS; certificate files may change. */

@@ -142,6 +142,11 @@ const listen = section({
     )
     .prefault('127.0.0.1:8081')
     .describe('Where the admin API and the console are.'),
+  metrics: section({
+    proxy: address.optional().describe('Where a proxy answers /metrics, /healthz and /readyz.'),
+    admin: address.optional().describe('Where the admin role answers them, besides its own listener.'),
+    ca: address.optional().describe('Where the ca role answers them.'),
+  }).optional(),
 })
 
 // --- engines ----------------------------------------------------------------------------------------------------------

@@ -122,7 +122,13 @@ export interface Settings {
   readonly publicHttp: string | undefined
   readonly publicSsh: string | undefined
   readonly publicAdmin: string | undefined
-  readonly listen: { readonly http?: Listener; readonly ssh?: Listener; readonly admin: Listener }
+  readonly listen: {
+    readonly http?: Listener
+    readonly ssh?: Listener
+    readonly admin: Listener
+    /** Where each role is watched; nowhere unless given. */
+    readonly metrics?: { readonly [role in 'proxy' | 'admin' | 'ca']?: Address | undefined }
+  }
   /** `embedded`, or a URL: `redis:`, `rediss:`, `unix:` (a socket's path), or
    *  `sentinel://[USER:PASSWORD@]HOST:PORT,HOST:PORT/MASTER/DB`. */
   readonly redis: string

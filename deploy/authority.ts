@@ -3,7 +3,10 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
+import { Counter, collectDefaultMetrics, Registry } from 'prom-client'
 import { createEmitter } from '../audit/emit.ts'
+import { measureEmit } from '../audit/metrics.ts'
+import type { Emit } from '../audit/record.ts'
 import { main as authority } from '../ca/main.ts'
 import { FIXED, type Fixed, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings } from '../config/settings.ts'
@@ -31,10 +34,23 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
     log,
   })
   owned.defer(() => emitter.close())
+  const metrics = new Registry()
+  collectDefaultMetrics({ register: metrics })
+  const certificates = new Counter({
+    name: 'drawbridge_certificates_total',
+    help: 'What the authority did, by the kind of the record',
+    labelNames: ['kind'],
+    registers: [metrics],
+  })
+  const durable = measureEmit(metrics, emitter)
+  const emit: Emit = async record => {
+    await durable(record)
+    certificates.inc({ kind: record.kind })
+  }
   const running = await authority({
     directory,
     socket,
-    emit: emitter.emit,
+    emit,
     // Elsewhere a missing authority is a lost one, and making another would hide that.
     create: trial,
     ...(passphrase ? { protection: { passphrase } } : {}),
@@ -44,6 +60,12 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
   return {
     ready: Promise.resolve(),
     urls: {},
+    observed: {
+      metrics,
+      checks: async () => ({
+        ledger: emitter.state().ledger === 'away' ? 'PostgreSQL does not take records: nothing is issued' : 'ok',
+      }),
+    },
     // Its keys are opened once: nothing of its own can change while it runs.
     reload: async (next: Settings) => requireSame(settings, next, FIXED_HERE),
     refused: (reason: string) =>

@@ -4,7 +4,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
+import type { Registry } from 'prom-client'
 import { createEmitter } from '../audit/emit.ts'
+import { measureEmit } from '../audit/metrics.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
 import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
@@ -28,12 +30,14 @@ import { type Connectors, connectors, hostIn } from './hosts.ts'
 import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
 import { boundYoungGeneration } from './memory.ts'
+import { proxyMetrics } from './metrics.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
 import { Reuse } from './reuse/reuse.ts'
 import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
+import { ssh2State } from './ssh/patched.ts'
 import { createThrottle } from './throttle.ts'
 import type { SshUpstreamExtras } from './upstream/ssh.ts'
 import { upstreamLogin } from './upstreamlogin.ts'
@@ -57,6 +61,8 @@ export interface Role {
   reload(settings: Settings): Promise<void>
   /** Puts on record that settings were not taken over. */
   refused(reason: string): Promise<void>
+  /** What is watched of it. */
+  readonly observed: { readonly metrics: Registry; checks(): Promise<Readonly<Record<string, string>>> }
   close(): Promise<void>
 }
 
@@ -155,9 +161,17 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   owned.defer(() => authority?.stop())
   let hostCertificates: HostCertificates | undefined
 
+  let silence = 0
+  const metrics = proxyMetrics({
+    running: () => gate.running,
+    sshConnections: () => sshd?.connections() ?? 0,
+    silence: () => silence,
+    ssh2: ssh2State(),
+  })
+  const emit = measureEmit(metrics.registry, emitter)
   const gate = new Gate({
-    ask: ask => store.ask(ask),
-    emit: emitter.emit,
+    ask: metrics.ask(ask => store.ask(ask)),
+    emit,
     get redisSilence() {
       return limits.redisSilence
     },
@@ -169,25 +183,38 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     },
     onEnd: session => {
       board.close(session.operation)
+      metrics.onEnd(session)
       const { operation, principal, repository, action } = session.start
       const { bytesIn, bytesOut, outcome } = session
       log.info({ operation, principal, repository, action, bytesIn, bytesOut, ...outcome }, 'operation')
     },
     onRefused: logRefused,
   })
-  function logRefused({ operation, principal, repository, action, code, reason }: OperationRefused): void {
+  function logRefused({ operation, principal, repository, service, action, code, reason }: OperationRefused): void {
+    metrics.onRefused({ service, code })
     log.info({ operation, principal, repository, action, code, reason }, 'refused')
   }
   const watch = watchCuts({
     redis: listening,
     onCut: notice => gate.onCut(notice),
-    onSilence: milliseconds => log.warn({ milliseconds }, 'redis is silent'),
-    onBack: () => gate.recheck(),
+    onSilence: milliseconds => {
+      silence = milliseconds
+      log.warn({ milliseconds }, 'redis is silent')
+    },
+    onBack: () => {
+      silence = 0
+      gate.recheck()
+    },
     onError: error => log.warn({ err: error }, 'a cut notice was not understood'),
   })
   owned.defer(() => watch.close())
 
-  const hostOf = (repository: string) => hostIn(taken.hosts, repository)
+  const hostOf = (repository: string) => {
+    const name = repository.slice(0, repository.indexOf('/'))
+    const connect = hostIn(taken.hosts, repository)
+    // Whoever makes up names of hosts makes no metrics.
+    return taken.hosts.has(name) ? metrics.upstream(name, connect) : connect
+  }
   const reuse = given.reuse.enabled
     ? await Reuse.open({
         ...given.reuse,
@@ -215,11 +242,22 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       return fetch(client, serving)
     })
 
+  /** What operations need. With a spool they go on without PostgreSQL. */
+  async function checks(): Promise<Record<string, string>> {
+    const unsaid = 'not confirmed: the admin role has yet to tell it what was revoked'
+    const redisSays = store.confirmed().then(yes => (yes ? 'ok' : unsaid), messageOf)
+    const spools = given.ledger.whenAway === 'spool'
+    const away = emitter.state().ledger === 'away'
+    const ledger = spools && !away ? 'ok' : await sql`select`.then(() => 'ok', messageOf)
+    return { redis: await redisSays, ledger }
+  }
+
   /** Of what nobody waits for: there was no access to put on record first. */
   function record(fact: AuditRecord): void {
-    emitter.emit(fact).catch(error => log.error({ err: error, kind: fact.kind }, 'a fact could not be recorded'))
+    emit(fact).catch(error => log.error({ err: error, kind: fact.kind }, 'a fact could not be recorded'))
   }
   const onSigninRefused = (refused: SigninRefused) => {
+    metrics.onSigninRefused(refused)
     log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
     record(refused)
   }
@@ -290,6 +328,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
 
   return {
     ready: Promise.resolve(),
+    observed: { metrics: metrics.registry, checks },
     urls: {
       ...(http && { http: `${listen.http?.tls ? 'https' : 'http'}://${http.address.host}:${http.address.port}` }),
       ...(sshd && { ssh: `ssh://git@${sshd.address.address}:${sshd.address.port}` }),
@@ -316,4 +355,8 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       await rest.disposeAsync()
     },
   }
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause)
 }

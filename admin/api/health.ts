@@ -7,7 +7,7 @@ const QUESTION_MILLISECONDS_MAX = 2_000
 const verdict = z.object({ ready: z.boolean(), checks: z.record(z.string(), z.string()) })
 
 /** For machines that watch: no token, and nothing that says who does what. */
-export const health: FastifyPluginAsyncZod<Control> = async (app, { sql, store, enact, ledgerFault, metrics }) => {
+export const health: FastifyPluginAsyncZod<Control> = async (app, control) => {
   app.get('/healthz', { schema: { hide: true } }, async (_, reply) => reply.type('text/plain').send('ok\n'))
 
   app.get(
@@ -21,14 +21,7 @@ export const health: FastifyPluginAsyncZod<Control> = async (app, { sql, store, 
       },
     },
     async (_, reply) => {
-      const checks = {
-        postgres: await check(sql`select`.then(() => undefined)),
-        redis: await check(
-          store.confirmed().then(yes => (yes ? undefined : 'not confirmed: it is being told what it may have lost')),
-        ),
-        enactment: enact.state().fault ?? 'ok',
-        ledger: ledgerFault() ?? 'ok',
-      }
+      const checks = await controlChecks(control)
       const ready = Object.values(checks).every(said => said === 'ok')
       reply.code(ready ? 200 : 503)
       return { ready, checks }
@@ -36,18 +29,38 @@ export const health: FastifyPluginAsyncZod<Control> = async (app, { sql, store, 
   )
 
   app.get('/metrics', { schema: { hide: true } }, async (_, reply) => {
+    const { metrics } = control
     return await reply.type(metrics.contentType).send(await metrics.metrics())
   })
+}
 
-  async function check(question: Promise<string | undefined>): Promise<string> {
-    let late: NodeJS.Timeout | undefined
-    const bound = new Promise<string>(resolve => {
-      late = setTimeout(() => resolve('does not answer'), QUESTION_MILLISECONDS_MAX)
-    })
-    const said = await Promise.race([question.catch(messageOf), bound])
-    clearTimeout(late)
-    return said ?? 'ok'
+/** What the control plane needs, each `ok` or what is wrong. */
+export async function controlChecks({
+  sql,
+  store,
+  enact,
+  ledgerFault,
+  trust,
+}: Control): Promise<Record<string, string>> {
+  return {
+    postgres: await check(sql`select`.then(() => undefined)),
+    redis: await check(
+      store.confirmed().then(yes => (yes ? undefined : 'not confirmed: it is being told what it may have lost')),
+    ),
+    enactment: enact.state().fault ?? 'ok',
+    ledger: ledgerFault() ?? 'ok',
+    ...(trust && { authority: trust.fault() ?? 'ok' }),
   }
+}
+
+async function check(question: Promise<string | undefined>): Promise<string> {
+  let late: NodeJS.Timeout | undefined
+  const bound = new Promise<string>(resolve => {
+    late = setTimeout(() => resolve('does not answer'), QUESTION_MILLISECONDS_MAX)
+  })
+  const said = await Promise.race([question.catch(messageOf), bound])
+  clearTimeout(late)
+  return said ?? 'ok'
 }
 
 function messageOf(cause: unknown): string {
