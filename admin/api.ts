@@ -13,7 +13,7 @@ import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
 import { authorityFiles } from './api/authority.ts'
 import type { Control } from './api/control.ts'
-import { spokenFor } from './api/front.ts'
+import { FOR_ITSELF, spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
 import { health } from './api/health.ts'
 import { keys } from './api/keys.ts'
@@ -139,7 +139,8 @@ export async function createApi(
         if (roles === undefined) return
         const known = options.everybody ?? (await identify(request, control))
         const route = `${request.method} ${request.routeOptions.url?.slice(BASE.length)}`
-        const caller = known.roles.includes('front') ? await spokenFor(control.sql, known, request, route) : known
+        const speaks = known.roles.includes('front') && !FOR_ITSELF.has(route)
+        const caller = speaks ? await spokenFor(control.sql, known, request, route) : known
         if (!caller.roles.some(role => roles.includes(role))) {
           const have = caller.roles.length > 0 ? caller.roles.join(', ') : 'none'
           throw new Problem(403, 'role', `this needs the role ${roles.join(' or ')}; your token has ${have}`)

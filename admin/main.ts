@@ -138,7 +138,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const policy = createPolicyInForce(act, log)
   await policy.load(settings.policy)
   const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
-  const opening = { sql, policy, windowClock: () => store.now(), linkKey, log }
+  const refuse = createRefuse({ act, log })
+  const opening = { sql, act, policy, now: () => store.now(), linkKey, refuse, log }
   notify = openNotify(settings, opening)
 
   const { retention: keep, archive } = settings.ledger
@@ -174,7 +175,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(authority && { authority }),
     ...(trust && { trust }),
     notify: () => notify,
-    links: { linkKey, refuse: createRefuse({ act, log }) },
+    links: { linkKey, refuse },
     ...tokensBy(tokenKey),
   }
 
@@ -291,12 +292,26 @@ function addressOf(api: FastifyInstance, scheme: string): string {
 }
 
 /** Where people reach the gate: as the settings say, else where this machine listens, for a gate on one's own. */
-function placesOf({ publicHttp, publicSsh, publicAdmin, listen }: Settings, admin: () => string): Control['places'] {
+function placesOf(
+  { publicHttp, publicSsh, publicAdmin, listen, upstreams }: Settings,
+  admin: () => string,
+): Control['places'] {
   const { http: web, ssh: shell } = listen
   const http =
     publicHttp ?? (web && web.port !== 0 ? `${web.tls ? 'https' : 'http'}://${web.host}:${web.port}` : undefined)
   const ssh = publicSsh ?? (shell && shell.port !== 0 ? `ssh://git@${shell.host}:${shell.port}` : undefined)
-  return { ...(http && { http }), ...(ssh && { ssh }), admin: () => publicAdmin ?? admin() }
+  return {
+    ...(http && { http }),
+    ...(ssh && { ssh }),
+    admin: () => publicAdmin ?? admin(),
+    upstreams: remotesOf(upstreams),
+  }
+}
+
+function remotesOf(upstreams: Settings['upstreams']): { name: string; url: string }[] {
+  return [...upstreams.values()]
+    .filter(({ url }) => url.protocol !== 'file:')
+    .map(({ name, url }) => ({ name, url: url.href }))
 }
 
 /** What must never stand in a record. */

@@ -12,12 +12,16 @@ export function personBehind(standing: Standing, principal: string): string {
   return standing.kind === 'policy' ? personOf(standing.policy, principal) : foldIdentity(principal)
 }
 
-/** The caller as somebody who asks. No second factor is known of a token, so rules that want one refuse it. */
+/**
+ * The caller as somebody who asks. Groups and second factor are the identity provider's word at the sign-in; of a token that was
+ * handed out no second factor is known, so rules that want one refuse it.
+ */
 export function askerOf(caller: Caller, address: string | undefined): Asker {
   return {
     principal: caller.principal,
     kind: kindOf(caller.principal),
-    groups: caller.roles.map(roleGroup),
+    groups: [...(caller.groups ?? []), ...caller.roles.map(roleGroup)],
+    ...(caller.mfa !== undefined && { mfa: caller.mfa }),
     ...(address !== undefined && { address }),
   }
 }
@@ -32,7 +36,10 @@ export function voterOf(standing: Standing, caller: Caller, now: number): Voter 
     kind,
     person,
     // A machine is not its owner, and is in none of the owner's groups.
-    groups: [...(kind === 'person' ? groupsOf(standing, person) : []), ...caller.roles.map(roleGroup)],
+    groups: [
+      ...(kind === 'person' ? [...groupsOf(standing, person), ...(caller.groups ?? [])] : []),
+      ...caller.roles.map(roleGroup),
+    ],
     onCall: [],
     standsInFor: delegators.map((lender): Authority => {
       return { person: lender, groups: groupsOf(standing, lender), onCall: [] }

@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http'
 import { request as httpsRequest } from 'node:https'
+import { type KeptSignin, keep, keptSignin } from './kept.ts'
 import { CommandError, EXIT, say } from './say.ts'
 
 const BASE = '/api/v1'
@@ -29,35 +30,47 @@ export interface Client {
  *
  * @throws CommandError when that is not enough to ask anybody
  */
-export function createClient(connection: Connection, env: NodeJS.ProcessEnv): Client {
-  const where = connection.url
+export function createClient(
+  connection: Connection,
+  env: NodeJS.ProcessEnv,
+  who: 'somebody' | 'stranger' = 'somebody',
+): Client {
+  const signedIn = who === 'somebody' ? keptSignin(env, connection.url || undefined) : undefined
+  const where = connection.url || signedIn?.gate
   if (where === undefined || where === '') {
     throw new CommandError(
       EXIT.usage,
       'nobody to ask',
-      'set DRAWBRIDGE_URL or give --url: the admin address of the gate',
+      'git access login --url https://…, or set DRAWBRIDGE_URL: the admin address of the gate',
     )
   }
   const socketPath = /^unix:(?:\/\/)?(.+)$/.exec(where)?.[1]
   const base = socketPath === undefined ? readUrl(where) : new URL('http://localhost')
-  const token = readToken(connection, env)
-  if (socketPath === undefined && token === undefined) {
+  const given = who === 'somebody' ? readToken(connection, env) : undefined
+  if (who === 'somebody' && socketPath === undefined && given === undefined && signedIn === undefined) {
     throw new CommandError(
       EXIT.denied,
-      'no token',
-      'set DRAWBRIDGE_TOKEN or DRAWBRIDGE_TOKEN_FILE, or give --token-file',
+      'no token, and nobody is signed in',
+      `git access login --url ${where}; or set DRAWBRIDGE_TOKEN or DRAWBRIDGE_TOKEN_FILE`,
     )
   }
-  const ca = connection.caFile === undefined ? undefined : readText(connection.caFile, '--ca-file')
+  const caFile = connection.caFile ?? signedIn?.caFile
+  const ca = caFile === undefined ? undefined : readText(caFile, '--ca-file')
+  /** What was handed out goes before what a sign-in gives. */
+  const tokenNow = async (): Promise<string | undefined> => {
+    if (given !== undefined || signedIn === undefined || socketPath !== undefined) return given
+    return (await renewed(signedIn, env)).token
+  }
 
-  const send = (
+  const send = async (
     method: string,
     path: string,
     headers: Readonly<Record<string, string>>,
     body?: string,
     signal?: AbortSignal,
-  ) =>
-    new Promise<IncomingMessage>((resolve, reject) => {
+  ) => {
+    const token = await tokenNow()
+    return await new Promise<IncomingMessage>((resolve, reject) => {
       const options: RequestOptions & { ca?: string } = {
         method,
         path: `${base.pathname.replace(/\/$/, '')}${BASE}${path}`,
@@ -89,6 +102,7 @@ export function createClient(connection: Connection, env: NodeJS.ProcessEnv): Cl
       sent.once('response', resolve)
       sent.end(body)
     })
+  }
 
   return {
     call: async <T>(method: string, path: string, body?: object) => {
@@ -103,6 +117,26 @@ export function createClient(connection: Connection, env: NodeJS.ProcessEnv): Cl
       throw refusal(answer.statusCode ?? 0, await readAll(answer), where)
     },
   }
+}
+
+/** A token is renewed before it ends, so that it is still good when it arrives. */
+const RENEW_MILLISECONDS = 60_000
+
+/**
+ * The sign-in with a token that is good for a while, renewed at the gate where needed.
+ * @throws CommandError when the sign-in is over
+ */
+export async function renewed(kept: KeptSignin, env: NodeJS.ProcessEnv): Promise<KeptSignin> {
+  if (Date.parse(kept.tokenExpires) - Date.now() > RENEW_MILLISECONDS) return kept
+  const client = createClient({ url: kept.gate, caFile: kept.caFile }, env, 'stranger')
+  const { token, token_expires_at: tokenExpires } = await client.call<{ token: string; token_expires_at: string }>(
+    'POST',
+    '/login/refresh',
+    { secret: kept.secret },
+  )
+  const fresh = { ...kept, token, tokenExpires }
+  keep(env, fresh)
+  return fresh
 }
 
 /** `?a=1&b=2` of what is given; nothing for what is not. */

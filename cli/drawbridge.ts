@@ -11,6 +11,7 @@ import { policyCommand } from './policy.ts'
 import { requestCommand } from './request.ts'
 import { runCommand, version } from './run.ts'
 import { sessionCommand } from './session.ts'
+import { signinCommand } from './signin.ts'
 import { tokenCommand } from './token.ts'
 import { whoamiCommand } from './whoami.ts'
 
@@ -35,6 +36,7 @@ export function drawbridge(): Command {
   program
     .addCommand(auditCommand())
     .addCommand(tokenCommand())
+    .addCommand(signinCommand())
     .addCommand(keyCommand())
     .addCommand(caCommand())
     .addCommand(whoamiCommand())

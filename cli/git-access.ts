@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
+import { loginCommand, logoutCommand } from './access/login.ts'
 import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
+import { setupCommand } from './access/setup.ts'
 import { completeBody, sendWish, type Wish, wishing } from './access/wish.ts'
 import { type Client, query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
@@ -10,7 +12,7 @@ import { CommandError, data, EXIT, json, say, table, when } from './say.ts'
 import { whoamiCommand } from './whoami.ts'
 
 const HELP_AFTER = `
-Where the gate is and who asks: DRAWBRIDGE_URL, and DRAWBRIDGE_TOKEN_FILE or DRAWBRIDGE_TOKEN.
+Where the gate is and who asks: what \`git access login\` left, or DRAWBRIDGE_URL, and DRAWBRIDGE_TOKEN_FILE or DRAWBRIDGE_TOKEN.
 
 Exit status: 0 done, or approved; 1 refused, denied, withdrawn or lapsed; 2 not understood; 3 unreachable; 4 not allowed;
 5 not decided yet.`
@@ -28,6 +30,9 @@ export function gitAccess(): Command {
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
     .addCommand(explainCommand())
+    .addCommand(loginCommand())
+    .addCommand(logoutCommand())
+    .addCommand(setupCommand())
     .addCommand(whoamiCommand())
   return program.addCommand(completionCommand(program))
 }

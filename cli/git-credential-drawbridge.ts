@@ -3,20 +3,23 @@ import { readFileSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { data, hint, say } from './say.ts'
+import { renewed } from './client.ts'
+import { type KeptSignin, keptForGit } from './kept.ts'
+import { CommandError, data, hint, say } from './say.ts'
 
 /**
  * git's credential helper (gitcredentials(7)): answers with the token, and only for the gate it was set up for.
  *
  *     git config --global credential.https://gate.example.helper 'drawbridge --for https://gate.example'
  *
- * The token is in DRAWBRIDGE_TOKEN, in the file DRAWBRIDGE_TOKEN_FILE, or in ~/.config/drawbridge/token.
+ * The token is in DRAWBRIDGE_TOKEN, in the file DRAWBRIDGE_TOKEN_FILE, of the sign-in made by `git access login`, or in
+ * ~/.config/drawbridge/token.
  */
 
 const INPUT_BYTES_MAX = 64 << 10
 const USAGE = 'usage: git-credential-drawbridge --for URL get|store|erase'
 
-function main(args: readonly string[]): number {
+async function main(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args)
   const gate = values.for !== undefined && URL.canParse(values.for) ? new URL(values.for) : undefined
   if (gate === undefined || positionals.length !== 1) {
@@ -29,11 +32,13 @@ function main(args: readonly string[]): number {
   if (!same) return 0
   switch (positionals[0]) {
     case 'get':
-      return get(gate)
+      return await get(gate)
     case 'erase':
       // git says that the gate did not take it. The token is somebody's file or environment, and stays.
-      say(`${gate.origin} did not take your token; it is kept where it is`)
-      hint('it may have expired or been revoked: ask an administrator for a new one')
+      say(`${gate.origin} did not take your token`)
+      hint(
+        signedInAt(gate) ? 'sign in again: git access login' : 'it may have expired or been revoked: ask for a new one',
+      )
       return 0
     default:
       // store: there is nothing to keep that is not there already.
@@ -41,15 +46,46 @@ function main(args: readonly string[]): number {
   }
 }
 
-function get(gate: URL): number {
+async function get(gate: URL): Promise<number> {
   if (gate.protocol === 'http:' && !/^(localhost|127(\.\d+){3}|\[::1\])$/.test(gate.hostname)) {
     say(`${gate.origin} is another machine, and http would show it the token; use https`)
     return 0
   }
+  const given = process.env.DRAWBRIDGE_TOKEN || process.env.DRAWBRIDGE_TOKEN_FILE
+  const kept = given ? undefined : signedInAt(gate)
+  if (kept !== undefined) return await getBySignin(kept)
   const token = readToken()
   if (token === undefined) return 0
   data(`username=drawbridge\npassword=${token}\n`)
   return 0
+}
+
+/** The token of a sign-in, renewed when it is about to end. git is told until when it is good. */
+async function getBySignin(signin: KeptSignin): Promise<number> {
+  try {
+    const { token, tokenExpires } = await renewed(signin, process.env)
+    data(
+      `username=drawbridge\npassword=${token}\npassword_expiry_utc=${Math.floor(Date.parse(tokenExpires) / 1_000)}\n`,
+    )
+    return 0
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error
+    say(error.message)
+    hint(error.hint ?? 'git access login')
+    // Without this git would ask at the terminal for what nobody can type.
+    data('quit=1\n')
+    return 0
+  }
+}
+
+function signedInAt(gate: URL): KeptSignin | undefined {
+  try {
+    return keptForGit(process.env, gate.origin)
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error
+    say(error.message)
+    return undefined
+  }
 }
 
 function parse(args: readonly string[]) {
@@ -78,7 +114,8 @@ function readToken(): string | undefined {
     }
     return whole(readFileSync(file, 'utf8'), file)
   } catch {
-    say(`no token: neither DRAWBRIDGE_TOKEN nor ${file}`)
+    say(`you are not signed in, and there is no token in DRAWBRIDGE_TOKEN or ${file}`)
+    hint('git access login')
     return undefined
   }
 }
@@ -91,4 +128,4 @@ function whole(text: string, place: string): string | undefined {
   return undefined
 }
 
-process.exitCode = main(process.argv.slice(2))
+process.exitCode = await main(process.argv.slice(2))

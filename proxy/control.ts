@@ -14,7 +14,8 @@ export interface ControlPlane {
    * @throws ControlError with what the person is to be told
    */
   call<T>(asked: {
-    readonly caller: Caller
+    /** In whose name; for the login of a key that is nobody's yet, under which user name. */
+    readonly caller: Pick<Caller, 'principal' | 'origin'>
     readonly method: 'GET' | 'POST'
     readonly path: string
     readonly body?: object

@@ -38,6 +38,7 @@ import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
 import { ssh2State } from './ssh/patched.ts'
+import { signInBy } from './ssh/signin.ts'
 import { createThrottle } from './throttle.ts'
 import type { SshUpstreamExtras } from './upstream/ssh.ts'
 import { upstreamLogin } from './upstreamlogin.ts'
@@ -265,6 +266,11 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     () => taken.settings.control,
     error => log.warn({ err: error }, 'the control plane could not be asked'),
   )
+  const signIn = signInBy(
+    control,
+    async fingerprint => (await store.findKey(fingerprint)) !== undefined,
+    error => log.warn({ err: error }, 'nobody can be signed in'),
+  )
   const identify = identifier({ tokenKeys: () => store.tokenKeys(), now: Date.now })
   const isLoadBalancer = (address: string) => taken.isLoadBalancer(address)
   const { listen } = given
@@ -300,6 +306,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
         // By whichever authority: the list may name a key.
         isRevoked: certificate => authority?.isRevoked(certificate) === true,
         now: Date.now,
+        ...(given.login && given.control && { signIn }),
       },
       resolveRepository: repositoryName,
       commands: words({ store, control }),

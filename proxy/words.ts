@@ -1,9 +1,12 @@
+import { publicKeyLine } from '../ca/key.ts'
 import { ACTIONS } from '../grant/grant.ts'
 import type { Store } from '../grant/store.ts'
-import type { ControlPlane } from './control.ts'
+import { ControlError, type ControlPlane } from './control.ts'
 import { printable } from './git/pktline.ts'
 import type { OwnCommand } from './ssh/session.ts'
 import { pendingOf, requestWords } from './words/requests.ts'
+
+const CERTIFICATE_CHARACTERS_MAX = 16_384
 
 /** What people may ask over stock ssh besides git: `ssh git@gate whoami`. */
 export function words({
@@ -25,6 +28,20 @@ export function words({
             : `token ${identity.id}`
       stdout.write(`${printable(caller.principal, 200)}, by ${printable(by, 300)}\n`)
       return 0
+    },
+    // The key in use, signed until its sign-in ends: `ssh git@gate cert > ~/.ssh/id_ed25519-cert.pub`.
+    cert: async (_args, { caller, publicKey, stdout, stderr, gone }) => {
+      const body = { public_key: publicKeyLine(publicKey) }
+      const asked = { caller, method: 'POST', path: '/certificates', body, gone } as const
+      try {
+        const { certificate } = await control.call<{ certificate: string }>(asked)
+        stdout.write(`${printable(certificate, CERTIFICATE_CHARACTERS_MAX)}\n`)
+        return 0
+      } catch (error) {
+        if (!(error instanceof ControlError)) throw error
+        stderr.write(`drawbridge: ${printable(error.message, 300)}\n`)
+        return error.status
+      }
     },
     status: async (_args, context) => {
       const { caller, stdout } = context

@@ -64,9 +64,12 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'PUT /locks/:principal': ENDS_ACCESS,
   'DELETE /locks/:principal': ['admin'],
 
+  // Of keys whose possession was proved to a proxy, which nobody else can say.
+  'POST /login/key': ['front'],
   'GET /signins': ANYBODY,
   'DELETE /signins/:id': ANYBODY,
   'POST /certificates': ANYBODY,
+  'GET /upstreams': ANYBODY,
 
   'GET /tokens': ANYBODY,
   'POST /tokens': ['admin'],

@@ -41,7 +41,13 @@ export interface Control {
   /** Absent: people sign in nowhere. */
   readonly people?: People
   /** The URLs people reach the gate by, without a slash at the end. */
-  readonly places: { readonly http?: string; readonly ssh?: string; admin(): string }
+  readonly places: {
+    readonly http?: string
+    readonly ssh?: string
+    admin(): string
+    /** What the remotes of before are under; nothing of a host on the gate's own disk. */
+    readonly upstreams: readonly { readonly name: string; readonly url: string }[]
+  }
   /** Absent: certificates are issued to nobody. */
   readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
   /** What doors are told of that authority. */

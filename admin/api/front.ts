@@ -20,7 +20,11 @@ const FOR_OTHERS: ReadonlySet<string> = new Set([
   'POST /requests/:id/approve',
   'POST /requests/:id/deny',
   'POST /grants/:id/release',
+  'POST /certificates',
 ])
+
+/** What a proxy asks for itself: that somebody be signed in whose key it does not know. */
+export const FOR_ITSELF: ReadonlySet<string> = new Set(['POST /login/key'])
 
 /**
  * Whom a proxy speaks for.

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { newId } from '../../audit/id.ts'
+import { parsePublicKeyLine } from '../../ca/key.ts'
+import { FormatError } from '../../ca/wire.ts'
 import { newSecret, newUserCode, secretHash } from '../login/code.ts'
 import { collectLogin, openLogin } from '../register/logins.ts'
 import { endSignins, findBySecret, findSignin, type RegisteredSignin, signinStanding } from '../register/signins.ts'
@@ -30,6 +32,14 @@ export const credentialView = z.object({
   groups: z.array(z.string()),
   mfa_at: z.string().optional().describe('when a second factor was last shown'),
   expires_at: z.string(),
+})
+
+const deviceView = z.object({
+  device_code: z.string(),
+  user_code: z.string(),
+  verification_uri: z.string(),
+  verification_uri_complete: z.string(),
+  expires_in: z.number().describe('seconds'),
 })
 
 const tokenView = z.object({ token: z.string(), token_expires_at: z.string(), signin: credentialView })
@@ -96,13 +106,7 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
             .describe('the provider is to ask again, with a second factor where it knows one'),
         }),
         response: {
-          201: z.object({
-            device_code: z.string(),
-            user_code: z.string(),
-            verification_uri: z.string(),
-            verification_uri_complete: z.string(),
-            expires_in: z.number().describe('seconds'),
-          }),
+          201: deviceView,
           404: refusals[400],
           ...refusals,
         },
@@ -112,6 +116,27 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
       const { client, fresh } = request.body
       reply.code(201).header('cache-control', 'no-store')
       return await beginLogin(control, { client, fresh, address: request.ip ?? 'local' })
+    },
+  )
+
+  app.post(
+    '/login/key',
+    {
+      schema: {
+        summary: 'Begin to sign the holder of an SSH key in; for proxies, to which possession of the key was proved',
+        tags: ['login'],
+        body: z.strictObject({
+          public_key: z.string().max(16_384),
+          address: z.union([z.ipv4(), z.ipv6()]).describe('where the holder is'),
+          client: client.default('ssh'),
+        }),
+        response: { 201: deviceView, 404: refusals[400], ...refusals },
+      },
+    },
+    async (request, reply) => {
+      const { public_key: line, address, client } = request.body
+      reply.code(201).header('cache-control', 'no-store')
+      return await beginLogin(control, { client, fresh: false, address, keyBlob: readKeyLine(line) })
     },
   )
 
@@ -131,6 +156,7 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
             z.object({ state: z.literal('waiting') }),
             z.object({ state: z.literal('over').describe('not known, too old, or already collected') }),
             z.object({ state: z.literal('denied'), reason: z.string() }),
+            z.object({ state: z.literal('bound').describe('the key stands for the person'), signin: credentialView }),
             tokenView.extend({
               state: z.literal('done'),
               secret: secret.describe('renews tokens, until the sign-in ends'),
@@ -156,7 +182,8 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
           }
           if (found.state !== 'done') return found
           const signin = await findSignin(sql, found.signin)
-          if (signin === undefined || !found.withSecret) return { state: 'over' as const }
+          if (signin === undefined) return { state: 'over' as const }
+          if (!found.withSecret) return { state: 'bound' as const, signin: viewSignin(signin) }
           return { state: 'done' as const, secret: renewal, ...(await newToken(control, signin)) }
         }
       } finally {
@@ -217,6 +244,16 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
 }
 
 const over = () => new Problem(401, 'signed-out', 'the sign-in is over', 'git access login')
+
+/** @throws Problem when it is no public key line */
+export function readKeyLine(text: string): Buffer {
+  try {
+    return parsePublicKeyLine(text).blob
+  } catch (cause) {
+    if (cause instanceof FormatError) throw new Problem(400, 'invalid', `public_key: ${cause.message}`)
+    throw cause
+  }
+}
 
 /** Opens a login for a terminal, or for the holder of a key that has proved possession of it. */
 export async function beginLogin(

@@ -1,14 +1,14 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { certificateLine } from '../../ca/certificate.ts'
-import { parsePublicKeyLine } from '../../ca/key.ts'
-import { FormatError } from '../../ca/wire.ts'
+import { fingerprint } from '../../ca/key.ts'
+import { findKey } from '../register/keys.ts'
 import { endSignins, findSignin, listSignins, type RegisteredSignin } from '../register/signins.ts'
 import { governs } from './access.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
 import { id, limit, principal, refusals } from './fields.ts'
 import { ownOnly } from './grants.ts'
-import { credentialView, viewSignin } from './login.ts'
+import { credentialView, readKeyLine, viewSignin } from './login.ts'
 import { notFound, Problem } from './problem.ts'
 
 const signinView = credentialView.extend({
@@ -21,7 +21,7 @@ const signinView = credentialView.extend({
 /** Names, in a certificate, the sign-in that it was given out for: it ends with that. */
 const SIGNIN_EXTENSION = 'signin@drawbridge'
 
-export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, enact, authority }) => {
+export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, enact, authority, places }) => {
   app.get(
     '/signins',
     {
@@ -77,6 +77,21 @@ export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, e
     },
   )
 
+  app.get(
+    '/upstreams',
+    {
+      schema: {
+        summary: 'The Git hosts behind this gate, by the first part of their repositories’ names',
+        tags: ['login'],
+        response: {
+          200: z.object({ upstreams: z.array(z.object({ name: z.string(), url: z.string() })) }),
+          ...refusals,
+        },
+      },
+    },
+    async () => ({ upstreams: [...places.upstreams] }),
+  )
+
   app.post(
     '/certificates',
     {
@@ -93,8 +108,13 @@ export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, e
       },
     },
     async (request, reply) => {
-      const { principal, token } = callerOf(request)
-      const signin = token?.signin === undefined ? undefined : await findSignin(sql, token.signin)
+      const { principal, token, via } = callerOf(request)
+      const publicKey = readKeyLine(request.body.public_key)
+      // Over SSH it is the key in use that is signed, and its own sign-in that speaks for it.
+      const key = via && (await findKey(sql, fingerprint(publicKey)))
+      const named = key?.principal === principal && !key.revoked ? key.signin : token?.signin
+      const found = named === undefined ? undefined : await findSignin(sql, named)
+      const signin = found?.principal === principal && !found.ended ? found : undefined
       if (signin === undefined) {
         throw new Problem(403, 'no-signin', 'certificates are for people who have signed in', 'git access login')
       }
@@ -102,7 +122,7 @@ export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, e
       const asked = {
         type: 'user' as const,
         by: principal,
-        publicKey: readKey(request.body.public_key),
+        publicKey,
         keyId: principal,
         // `git`, the user name in every URL of the gate, is taken where the key id itself is a principal.
         principals: [principal],
@@ -122,15 +142,6 @@ export const signins: FastifyPluginAsyncZod<Control> = async (app, { sql, act, e
       }
     },
   )
-}
-
-function readKey(text: string): Buffer {
-  try {
-    return parsePublicKeyLine(text).blob
-  } catch (cause) {
-    if (cause instanceof FormatError) throw new Problem(400, 'invalid', `public_key: ${cause.message}`)
-    throw cause
-  }
 }
 
 function view(signin: RegisteredSignin): z.infer<typeof signinView> {

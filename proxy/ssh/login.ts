@@ -111,6 +111,10 @@ export function login(
       return
     }
     const who = await recognise(presented, options)
+    // One unknown key waits for a person; the others are passed over, and are no attempts: agents hold many.
+    if (who.kind === 'unrecognised' && who.unknown && proved) {
+      return answer(() => context.reject([...offered, 'keyboard-interactive']))
+    }
     const proof = who.kind === 'recognised' ? who.proof : options.signIn && who.unknown
     if (who.kind === 'unrecognised') tell(who)
     if (!proof) return refuse(context, reasonOf(who))
@@ -128,7 +132,10 @@ export function login(
     if (who.kind === 'recognised') return admit(context, who, presented)
     const key = { fingerprint: fingerprint(presented.blob), publicKey: presented.blob, user: presented.user, origin }
     proved = { key, presented }
-    return answer(() => context.reject(['keyboard-interactive'], true))
+    // Known to nobody so far, and on record so if the client leaves it at that.
+    events.onRefused({ ...reasonOf(who), claimed: printable(context.username, 80) })
+    // Clients begin anew after a partial success: with `publickey` still on offer an agent's other keys get their turn first.
+    return answer(() => context.reject([...offered, 'keyboard-interactive'], true))
   }
 
   /**

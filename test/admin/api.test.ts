@@ -64,7 +64,7 @@ beforeAll(async () => {
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(state, HEADS_FILE), keys: [ledger.key.publicKey] },
     metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
-    places: { admin: () => base },
+    places: { admin: () => base, upstreams: [] },
     verifyToken: async token => {
       const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
       if (!result.ok) return { refused: result.reason }

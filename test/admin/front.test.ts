@@ -71,6 +71,9 @@ test('the address that counts is the person’s, not the proxy’s', async () =>
 
 describe('a front is nobody', () => {
   const FOR_OTHERS = [
+    'POST /certificates',
+    // For itself: that somebody be signed in whose key it does not know.
+    'POST /login/key',
     'GET /whoami',
     'GET /requests',
     'POST /requests',
