@@ -322,6 +322,7 @@ const attacks: [what: string, attack: () => Attack][] = [
       body: [commandSection([forward()]), packet(Buffer.from('ci.skip')), FLUSH, pack],
     }),
   ],
+  ['an empty body is no push', () => ({ reason: /the push has no commands/, body: [Buffer.alloc(0)] })],
   [
     'push options that were announced and are absent leave the push without its end',
     () => ({
@@ -602,6 +603,23 @@ describe('a whole pack with something behind it', () => {
     },
   )
 })
+
+// CVE-2025-54584: a gate that looked for the pack by its first four letters took a commit's words for it.
+test.each(['http', 'ssh'] as const)(
+  'over %s a commit that says PACK, and a ref that does, are words like any other',
+  async transport => {
+    const { own, clone, repository } = await fixture(`word-${transport}`)
+    await stand.grant({ repository, actions: ['create', 'update'] })
+    const { url, env } = await stand.remote(transport, repository)
+    const message = `0000PACK\n\n0032${ZERO} ${fresh} refs/heads/hidden\n0000PACK\0\0\0\x02`.replaceAll('\0', '?')
+    await gitOk(['commit', '-q', '--allow-empty', '-m', message], { cwd: clone })
+    const id = await commitFile(clone, 'PACK', 'PACK\0\0\0\x02\0\0\0\x01')
+    await gitOk(['push', '-q', '-o', 'PACK', url, 'HEAD:main', 'HEAD:refs/heads/PACK'], { cwd: clone, env })
+    const refs = await refsOf(own)
+    expect([refs['refs/heads/main'], refs['refs/heads/PACK'], refs['refs/heads/hidden']]).toEqual([id, id, undefined])
+    expect(await lastPush(repository)).toMatchObject({ result: 'ok', objects: 4 })
+  },
+)
 
 test('what landed is recorded of each ref, with the bytes and objects of the pack', async () => {
   const { own, clone, repository } = await fixture('told')
