@@ -6,7 +6,7 @@ import { Redis } from 'ioredis'
 import postgres from 'postgres'
 import { newId } from '../audit/id.ts'
 import { issueToken, loadOrCreateTokenKey, publicKeySet, SESSION_AUDIENCE, SESSION_ISSUER } from '../ca/token.ts'
-import type { Listener, UpstreamSettings } from '../config/settings.ts'
+import type { Listener, Settings, UpstreamSettings } from '../config/settings.ts'
 import { migrate } from '../deploy/migrate.ts'
 import { ACTIONS, type Grant } from '../grant/grant.ts'
 import { createStore, type Store } from '../grant/store.ts'
@@ -28,6 +28,8 @@ export interface ProxyProcess {
 export interface BenchGate {
   readonly proxies: readonly ProxyProcess[]
   readonly store: Store
+  /** Where the records are. */
+  readonly postgres: string
   readonly token: string
   /** alice's registered key. */
   readonly key: Key
@@ -36,10 +38,11 @@ export interface BenchGate {
   stop(): Promise<void>
 }
 
-/** One proxy for each of `listeners`: what it listens with for HTTP. */
+/** One proxy for each of `listeners`: what it listens with for HTTP. `change`: settings that are not the usual ones. */
 export async function startGate(
   upstreams: readonly UpstreamSettings[],
   listeners: readonly Listener[],
+  change: Partial<Settings> = {},
 ): Promise<BenchGate> {
   const state = temporaryFolder('bench-state')
   const [redis, pg, hostKey, key] = await Promise.all([
@@ -78,6 +81,7 @@ export async function startGate(
       postgres: pg.url,
       state,
       ssh: { hostKeys: [hostKey.path], trustedUserCAKeys: [] },
+      ...change,
     })
     const wire: Wire = { ...settings, upstreams: upstreams.map(each => ({ ...each, url: each.url.href })) }
     await mkdir(join(state, wire.name), { recursive: true })
@@ -94,6 +98,7 @@ export async function startGate(
   return {
     proxies,
     store,
+    postgres: pg.url,
     token,
     key,
     grant: async repository => {

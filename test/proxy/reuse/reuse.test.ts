@@ -293,7 +293,8 @@ describe('the disk', () => {
     expect(await fetched(reuse, [`want ${B}`])).toBe('host alone')
     expect(reuse.counts.passed.disk).toBe(1)
     expect(Buffer.concat(await reading!.answer.toArray()).length).toBeGreaterThan(MIB)
-    await new Promise(resolve => setImmediate(resolve))
+    // And it is still there for the next.
+    expect(await fetched(reuse, [`want ${A}`])).toBe('cached')
     expect(await fetched(reuse, [`want ${B}`])).toBe('asked')
   })
 
