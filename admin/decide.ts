@@ -179,7 +179,11 @@ async function openWindows(change: Change, request: Request, by: string): Promis
     [ticket, asked.reason].filter(text => text !== undefined && text !== '').join(' ') || `asked for in ${id}`
   for (const { repository, starts, expires } of open) {
     for (const { actions, refs } of targets.filter(target => target.repository === repository)) {
-      const bounds = { ...(idle !== undefined && { idle }), ...(uses !== undefined && { uses }) }
+      const limits = {
+        ...(idle !== undefined && { idle }),
+        ...(uses !== undefined && { uses }),
+        ...(request.conditions.bounds && { bounds: request.conditions.bounds }),
+      }
       const grant = {
         id: newId('g'),
         principal,
@@ -188,7 +192,7 @@ async function openWindows(change: Change, request: Request, by: string): Promis
         refs,
         starts,
         expires,
-        ...bounds,
+        ...limits,
         reason,
         request: id,
       }

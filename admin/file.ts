@@ -1,8 +1,9 @@
 import { newId } from '../audit/id.ts'
 import { type Asked, type AskingCode, asking, describeWay } from '../config/policy/asking.ts'
 import type { Facts } from '../config/policy/govern.ts'
+import type { Terms } from '../config/policy/terms.ts'
 import { writeDuration } from '../config/units.ts'
-import type { Action } from '../grant/grant.ts'
+import type { Action, Bounds } from '../grant/grant.ts'
 import type { Caller } from './api/access.ts'
 import { Problem } from './api/problem.ts'
 import { carry } from './decide.ts'
@@ -167,10 +168,17 @@ export function prospectOf(
       ...(terms.review && { review: terms.review }),
       timeout: terms.timeout,
       ...(terms.escalation && { escalation: terms.escalation }),
+      ...boundsOf(terms),
     },
     way: describeWay(terms),
     ...(said.clipped !== undefined && { clipped: said.clipped }),
   }
+}
+
+function boundsOf({ networks, hours }: Terms): { readonly bounds?: Bounds } {
+  if (networks.length + hours.length === 0) return {}
+  const lists = networks.map(({ written }) => written)
+  return { bounds: { ...(lists.length > 0 && { networks: lists }), ...(hours.length > 0 && { hours }) } }
 }
 
 function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {

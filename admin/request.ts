@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Approver, NOBODY, type Plan } from '../config/policy/approvers.ts'
 import type { Span } from '../config/policy/hours.ts'
-import type { Action } from '../grant/grant.ts'
+import type { Action, Bounds } from '../grant/grant.ts'
 import { type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
 import {
   extendWindow,
@@ -74,6 +74,8 @@ export interface Conditions {
   /** Milliseconds it waits for its approvals. */
   readonly timeout: number
   readonly escalation?: { readonly after: number; readonly to: readonly Approver[] }
+  /** Where and when what it opens holds. */
+  readonly bounds?: Bounds
 }
 
 export interface Request {

@@ -35,6 +35,18 @@ export interface Grant {
   readonly reason: string
   /** The request this grant answers, where there was one. */
   readonly request?: string
+  readonly bounds?: Bounds
+}
+
+/** Where and when a live grant holds; all of it has to. Looked at by the proxy at every use, and again while an operation runs. */
+export interface Bounds {
+  /** The client's address is in some network of every list. */
+  readonly networks?: readonly (readonly string[])[]
+  /** Hours of the week on a zone's own clock, in minutes since Monday 00:00, `from <= minute < to`; within all of them. */
+  readonly hours?: readonly {
+    readonly zone: string
+    readonly spans: readonly { readonly from: number; readonly to: number }[]
+  }[]
 }
 
 /** A grant as Redis knows it at this moment. */

@@ -15,6 +15,7 @@ export interface Refusal {
 
 export type RefusalCode =
   | 'no-grant'
+  | 'not-here'
   | 'spent'
   | 'locked'
   | 'barred'
@@ -51,6 +52,8 @@ export function refusal(
   switch (code) {
     case 'no-grant':
       return say(`no open window for you on ${repository}`, ask)
+    case 'not-here':
+      return say(detail ?? 'your window does not hold here', 'come from there, at its hours, or ask for another window')
     case 'spent':
       return say(`your window on ${repository} has been used up`, ask)
     case 'locked':

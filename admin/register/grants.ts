@@ -1,6 +1,6 @@
 import type { Sql } from 'postgres'
 import type { ControlRecord } from '../../audit/record.ts'
-import type { Action, Grant } from '../../grant/grant.ts'
+import type { Action, Bounds, Grant } from '../../grant/grant.ts'
 import type { Act, Change } from './act.ts'
 
 export type Ending = Extract<ControlRecord, { kind: 'grant.ended' }>['how']
@@ -31,14 +31,15 @@ export async function issueGrant(act: Act, grant: Grant, by: string): Promise<vo
 
 /** The same as part of a larger change. */
 export async function writeGrant(change: Change, grant: Grant, by: string): Promise<void> {
-  const { id, principal, repository, actions, refs, idle, uses, reason, request } = grant
+  const { id, principal, repository, actions, refs, idle, uses, reason, request, bounds } = grant
   const [starts, expires] = [new Date(grant.starts), new Date(grant.expires)]
   await change.sql`
     insert into control.grant
-      (id, principal, repository, actions, refs, starts, expires, idle_ms, uses, uses_left, reason, request, issued_by)
+      (id, principal, repository, actions, refs, starts, expires, idle_ms, uses, uses_left, reason, request, bounds, issued_by)
     values (
       ${id}, ${principal}, ${repository}, ${[...actions]}, ${[...refs]}, ${starts}, ${expires}, ${idle ?? null},
-      ${uses ?? null}, ${uses ?? null}, ${reason}, ${request ?? null}, ${by})`
+      ${uses ?? null}, ${uses ?? null}, ${reason}, ${request ?? null},
+      ${bounds === undefined ? null : JSON.stringify(bounds)}::text::jsonb, ${by})`
   change.record({
     kind: 'grant.issued',
     by,
@@ -261,6 +262,7 @@ interface GrantRow {
   readonly uses: number | null
   readonly reason: string
   readonly request: string | null
+  readonly bounds: Bounds | null
   readonly issued: Date
   readonly issued_by: string
   readonly last_used: Date | null
@@ -290,6 +292,7 @@ function registered(row: GrantRow): RegisteredGrant {
     ...(row.uses !== null && { uses: row.uses }),
     reason: row.reason,
     ...(row.request !== null && { request: row.request }),
+    ...(row.bounds !== null && { bounds: row.bounds }),
     issued: row.issued.getTime(),
     issuedBy: row.issued_by,
     ...(row.last_used !== null && { lastUsed: row.last_used.getTime() }),

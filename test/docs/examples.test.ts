@@ -81,6 +81,7 @@ describe('docs/developer.md', () => {
   // Read off the sentences themselves, so that a new code has to be written down.
   const REFUSALS: { readonly [code in RefusalCode]: true } = {
     'no-grant': true,
+    'not-here': true,
     spent: true,
     locked: true,
     barred: true,

@@ -25,6 +25,12 @@ requests:
     reason: true
     revoke_on_idle: 4s
   - { name: read, trigger: clone, repositories: local/acme/*, approvers: leads }
+  - name: near
+    trigger: push
+    repositories: local/near/*
+    networks: [127.0.0.0/8]
+    hours: { days: mon-sun, from: "00:00", to: "24:00" }
+    approvers: leads
   - { name: quick, trigger: push, repositories: local/quick/*, approvers: leads }
 `
 const PEOPLE = ['dana', 'mona', 'raj', 'eve'] as const
@@ -166,6 +172,50 @@ function summary(record: Record): string {
   return [record.kind, who, how].filter(Boolean).join(' ')
 }
 
+describe('where and when a rule gives its windows', () => {
+  test('goes with the grant into Redis, and what holds here and now goes through', async () => {
+    const near = await makeRepository(join(stand.folder, 'near', 'app.git'))
+    const asked = await control.run('dana', 'git-access', 'request', 'local/near/app', '--push', '--ref', 'main')
+    await control.run('mona', 'drawbridge', 'request', 'approve', idIn(asked.stdout))
+    const { grants } = await stand.store.standing('dana')
+    expect(grants.find(({ repository }) => repository === 'local/near/app')?.bounds).toEqual({
+      networks: [['127.0.0.0/8']],
+      hours: [{ zone: 'UTC', spans: expect.arrayContaining([{ from: 0, to: 1440 }]) }],
+    })
+    const work = await cloneRepository(near)
+    await commitFile(work, 'near', 'here\n')
+    const pushed = await git(['push', remote('dana', 'local/near/app'), 'HEAD:refs/heads/main'], { cwd: work })
+    expect(pushed.status).toBe(0)
+  })
+
+  test.each([
+    [
+      'from elsewhere',
+      { networks: [['10.0.0.0/8']] },
+      'your window does not hold from 127.0.0.1, only from 10.0.0.0/8',
+    ],
+    ['at another hour', { hours: [{ zone: 'UTC', spans: [] }] }, 'your window does not hold at this hour'],
+  ])('%s the live window lets nothing through', async (_, bounds, sentence) => {
+    await stand.grant({ principal: 'eve', repository: 'local/acme/app', bounds })
+    const before = await refsOf(bare)
+    const work = await cloneRepository(bare)
+    await commitFile(work, 'elsewhere', 'x\n')
+    const pushed = await git(['push', remote('eve', 'local/acme/app'), 'HEAD:refs/heads/main'], { cwd: work })
+    expect(pushed.status).not.toBe(0)
+    expect(pushed.stderr).toContain(sentence)
+    expect(await refsOf(bare)).toEqual(before)
+    const operation = /op-[0-9a-z]{20}/.exec(pushed.stderr)?.[0]
+    const told = await until(
+      async () => (await ledger()).find(record => 'operation' in record && record.operation === operation),
+      'the refusal to be on record',
+    )
+    expect(told).toMatchObject({ kind: 'operation.refused', code: 'not-here', reason: sentence })
+    for (const { id } of (await stand.store.standing('eve')).grants) {
+      await stand.store.revoke({ principal: 'eve', grant: id, reason: 'the next story begins' })
+    }
+  })
+})
+
 describe('over stock ssh, with nothing installed', () => {
   test('a window is asked for, waited for, shown and given back', async () => {
     // ssh joins the words; the quotes around the reason never arrive.
@@ -189,7 +239,7 @@ describe('over stock ssh, with nothing installed', () => {
     expect(await waiting).toMatchObject({ status: 0, stderr: expect.stringContaining('is live') })
 
     const open = await ssh('dana', 'status')
-    expect(open.stdout).toMatch(/^g-\S+ {2}local\/quick\/app {2}create,update/)
+    expect(open.stdout).toMatch(/^g-\S+ {2}local\/quick\/app {2}create,update/m)
     expect(await ssh('dana', 'release', id)).toMatchObject({ status: 0, stderr: expect.stringContaining('is over') })
     expect((await ssh('dana', 'status')).stdout).not.toContain('local/quick/app')
   })
