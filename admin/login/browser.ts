@@ -4,7 +4,6 @@ import { z } from 'zod'
 import { newId } from '../../audit/id.ts'
 import type { Origin } from '../../audit/record.ts'
 import { fingerprint, publicKeyLine, readPublicKey } from '../../ca/key.ts'
-import type { LoginSettings } from '../../config/settings.ts'
 import { type Control, ENACT_MILLISECONDS_MAX } from '../api/control.ts'
 import {
   confirmLogin,
@@ -20,7 +19,7 @@ import { personOf } from './claims.ts'
 import { newSecret, readUserCode, secretHash } from './code.ts'
 import { readLogout } from './logouttoken.ts'
 import { codePage, confirmPage, lastPage, pageHeaders } from './page.ts'
-import { type Provider, ProviderError } from './provider.ts'
+import { type People, ProviderError } from './provider.ts'
 
 /**
  * The browser's part of a sign-in: from the code of a terminal to the provider and back, and a page on which the person
@@ -31,12 +30,6 @@ import { type Provider, ProviderError } from './provider.ts'
 const CODES_PER_MINUTE_MAX = 60
 const FORM_BYTES_MAX = 16 << 10
 const AGENT_CHARACTERS_MAX = 200
-
-/** What sign-in by a provider needs; made in `main.ts`. */
-export interface People {
-  readonly settings: LoginSettings
-  readonly provider: Provider
-}
 
 export function browserRoutes(app: FastifyInstance, control: Control, people: People): void {
   const { sql, act, enact } = control

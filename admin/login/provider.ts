@@ -39,6 +39,12 @@ export interface Provider {
   verifyLogout(token: string, now: number): Promise<JWTPayload>
 }
 
+/** What sign-in by a provider needs; made in `main.ts`. */
+export interface People {
+  readonly settings: LoginSettings
+  readonly provider: Provider
+}
+
 const TIMEOUT_SECONDS = 10
 /** How long the provider's own metadata is good for. */
 const DISCOVERY_MILLISECONDS = 3_600_000
