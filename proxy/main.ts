@@ -33,6 +33,7 @@ import { boundYoungGeneration } from './memory.ts'
 import { proxyMetrics } from './metrics.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
+import { measureReuse } from './reuse/metrics.ts'
 import { Reuse } from './reuse/reuse.ts'
 import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
@@ -186,8 +187,8 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       board.close(session.operation)
       metrics.onEnd(session)
       const { operation, principal, repository, action } = session.start
-      const { bytesIn, bytesOut, outcome } = session
-      log.info({ operation, principal, repository, action, bytesIn, bytesOut, ...outcome }, 'operation')
+      const { bytesIn, bytesOut, reuse, outcome } = session
+      log.info({ operation, principal, repository, action, bytesIn, bytesOut, reuse, ...outcome }, 'operation')
     },
     onRefused: logRefused,
   })
@@ -225,6 +226,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       })
     : undefined
   owned.defer(() => reuse?.close())
+  if (reuse) measureReuse(metrics.registry, reuse)
 
   const serving = {
     gate,

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
+import { Registry } from 'prom-client'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { OperationStart } from '../../../audit/record.ts'
 import type { Credential, UpstreamSettings } from '../../../config/settings.ts'
@@ -10,6 +11,7 @@ import { DELIM, FLUSH, line } from '../../../proxy/git/pktline.ts'
 import { band } from '../../../proxy/git/sideband.ts'
 import { commandReader, readCommand } from '../../../proxy/git/uploadpack.ts'
 import type { FetchCommand } from '../../../proxy/reuse/asked.ts'
+import { measureReuse } from '../../../proxy/reuse/metrics.ts'
 import { type Given, Reuse } from '../../../proxy/reuse/reuse.ts'
 import { SPOOL_PREFIX } from '../../../proxy/reuse/spool.ts'
 import { Session } from '../../../proxy/session.ts'
@@ -152,6 +154,22 @@ test('twenty at once ask once, and the host is asked for its refs a few times, n
   expect(all.filter(how => how === 'shared' || how === 'cached')).toHaveLength(19)
   expect(host.fetches).toHaveLength(1)
   expect(host.lists.length).toBeLessThanOrEqual(3)
+})
+
+test('what it did can be read by Prometheus', async () => {
+  const host = new Host()
+  const reuse = await reuseOf(host)
+  const registry = new Registry()
+  measureReuse(registry, reuse)
+  for (const args of [[`want ${A}`], [`want ${A}`], [`want ${B}`]]) await fetched(reuse, args)
+  for (let times = 0; times < 2; times++) {
+    const text = await registry.metrics()
+    expect(text).toContain('drawbridge_reuse_fetches_total{how="asked",reason=""} 1\n')
+    expect(text).toContain('drawbridge_reuse_fetches_total{how="cached",reason=""} 1\n')
+    expect(text).toContain('drawbridge_reuse_fetches_total{how="passed",reason="wants"} 1\n')
+    expect(text).toContain(`drawbridge_reuse_disk_bytes ${reuse.bytes}\n`)
+    expect(text).toContain(`drawbridge_reuse_bytes_total ${reuse.counts.bytes}\n`)
+  }
 })
 
 describe('what the host would not give now is not given', () => {
