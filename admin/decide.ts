@@ -4,6 +4,7 @@ import type { Caller } from './api/access.ts'
 import { notFound, Problem } from './api/problem.ts'
 import { whyNoVote } from './approval.ts'
 import { lengthenWindows } from './extend.ts'
+import { requireNotForbidden } from './forbid.ts'
 import type { Standing } from './policy.ts'
 import type { Act, Change } from './register/act.ts'
 import { countOpenGrants, writeEnd, writeGrant } from './register/grants.ts'
@@ -48,6 +49,9 @@ export async function castVote(
     const none = whyNoVote(ballotOf(next(request, { kind: 'tick', at: now }).request), voter)
     if (none !== undefined) throw new Problem(403, 'no-vote', none)
     const lock = says === 'approve' ? await findLock(change.sql, request.asked.principal) : undefined
+    if (says === 'approve') {
+      requireNotForbidden(standing, request.asked.principal, request.asked.targets, now)
+    }
     if (lock?.locked) throw new Problem(409, 'locked', `${lock.principal} is locked`)
     const vote = { voter, says, digest, at: now, ...(comment !== undefined && { comment }) }
     const reviewing = request.state === 'approved' && request.review !== undefined

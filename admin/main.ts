@@ -33,6 +33,7 @@ import { controlChecks } from './api/health.ts'
 import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
+import { endForbidden } from './forbid.ts'
 import { forwardLedger, forwardSecrets } from './forward.ts'
 import { createProvider } from './login/provider.ts'
 import { controlMetrics } from './metrics.ts'
@@ -137,6 +138,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   const policy = createPolicyInForce(act, log)
   await policy.load(settings.policy)
+  await endForbidden(sql, act, policy.standing(), Date.now())
   const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
   const refuse = createRefuse({ act, log })
   const opening = { sql, act, policy, now: () => store.now(), linkKey, refuse, log }
@@ -196,6 +198,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       const { tls } = next.listen.admin
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
       await policy.load(next.policy)
+      await endForbidden(sql, act, policy.standing(), Date.now())
       const before = notify
       notify = openNotify(next, opening)
       await before?.close()

@@ -61,5 +61,5 @@ const groupsOf = (standing: Standing, person: string): string[] =>
   standing.kind === 'policy' ? [...(standing.policy.people.groups.get(person) ?? [])] : []
 
 /** Names of machines say that they are: `ci:…` and `service:…`. */
-const kindOf = (principal: string): Asker['kind'] =>
+export const kindOf = (principal: string): Asker['kind'] =>
   /^ci:/i.test(principal) ? 'ci' : /^service:/i.test(principal) ? 'service' : 'person'

@@ -4,6 +4,7 @@ import { newId } from '../../audit/id.ts'
 import { readDuration, writeDuration } from '../../config/units.ts'
 import { ACTIONS, type Grant } from '../../grant/grant.ts'
 import { GRANTS_PER_PRINCIPAL_MAX } from '../../grant/store.ts'
+import { requireNotForbidden } from '../forbid.ts'
 import {
   countOpenGrants,
   type Ending,
@@ -63,7 +64,7 @@ const grantView = z.object({
 /** Whether the gate acts on it already. False: it is durable, and will as soon as Redis answers. */
 const enacted = z.object({ enacted: z.boolean() })
 
-export const grants: FastifyPluginAsyncZod<Control> = async (app, { sql, store, act, enact }) => {
+export const grants: FastifyPluginAsyncZod<Control> = async (app, { sql, store, act, enact, policy }) => {
   app.get(
     '/grants',
     {
@@ -139,6 +140,7 @@ export const grants: FastifyPluginAsyncZod<Control> = async (app, { sql, store, 
         const message = `${body.principal} holds ${GRANTS_PER_PRINCIPAL_MAX} grants already`
         throw new Problem(409, 'too-many-grants', message, 'revoke some first, or use a wider pattern')
       }
+      requireNotForbidden(policy.standing(), body.principal, [body], now)
       const grant: Grant = {
         id: newId('g'),
         principal: body.principal,

@@ -216,6 +216,38 @@ describe('where and when a rule gives its windows', () => {
   })
 })
 
+test('a freeze ends the windows that were given before it, and opens none until it is over', async () => {
+  const asked = await control.run('dana', 'git-access', 'request', 'local/quick/frozen', '--push')
+  await control.run('mona', 'drawbridge', 'request', 'approve', idIn(asked.stdout))
+  const waits = await control.run('dana', 'git-access', 'request', 'local/quick/waits', '--push')
+  const freeze = '{ name: freeze, trigger: write, repositories: local/quick/**, forbid: code freeze until Monday }'
+  await control.reload(POLICY.replace('requests:\n', `requests:\n  - ${freeze}\n`))
+  try {
+    const shown = await control.run('dana', 'git-access', 'status', idIn(asked.stdout), '--json')
+    expect(JSON.parse(shown.stdout).grants).toMatchObject([{ state: 'revoked' }])
+    const late = await control.run('mona', 'drawbridge', 'request', 'approve', idIn(waits.stdout))
+    expect(late).toMatchObject({ status: 4, stderr: expect.stringContaining('code freeze until Monday') })
+    const issue = [
+      '--principal',
+      'dana',
+      '--repository',
+      'local/**',
+      '--action',
+      'update',
+      '--for',
+      '1h',
+      '--reason',
+      'x',
+    ]
+    const issued = await control.run('root', 'drawbridge', 'grant', 'issue', ...issue)
+    expect(issued).toMatchObject({ status: 4, stderr: expect.stringContaining('code freeze until Monday') })
+  } finally {
+    await control.reload(POLICY)
+  }
+  expect((await control.run('mona', 'drawbridge', 'request', 'approve', idIn(waits.stdout))).status).toBe(0)
+  await control.run('dana', 'git-access', 'release', idIn(waits.stdout))
+})
+
 describe('over stock ssh, with nothing installed', () => {
   test('a window is asked for, waited for, shown and given back', async () => {
     // ssh joins the words; the quotes around the reason never arrive.
