@@ -28,6 +28,7 @@ import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
 import { browserRoutes } from './login/browser.ts'
+import { inboundRoutes } from './notify/inbound.ts'
 import { linkRoutes } from './notify/links.ts'
 import { signinStanding } from './register/signins.ts'
 import { tokenStanding } from './register/tokens.ts'
@@ -119,6 +120,7 @@ export async function createApi(
 
   await app.register(health, control)
   const { links, sql, act, policy, store } = control
+  if (control.notify) await app.register(async hooks => inboundRoutes(hooks, () => control.notify?.()))
   if (links)
     await app.register(async pages => linkRoutes(pages, { sql, act, policy, now: () => store.now(), ...links }))
   await app.register(authorityFiles, control)

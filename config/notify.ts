@@ -56,7 +56,18 @@ export interface EmailSettings extends Told {
   readonly also: readonly string[]
 }
 
-export type ChannelSettings = WebhookSettings | EmailSettings
+export interface SlackSettings extends Told {
+  readonly type: 'slack'
+  readonly token: string
+  /** Where requests are shown. */
+  readonly channel: string
+  /** Of the HTTP endpoint for actions and commands; without it there is none. */
+  readonly signingSecret?: string | undefined
+  /** Where the Web API is; Slack's own unless given. */
+  readonly api?: URL | undefined
+}
+
+export type ChannelSettings = WebhookSettings | EmailSettings | SlackSettings
 
 /** How a person is reached, where that cannot be told from the names they sign in with. */
 export interface Reach {

@@ -553,9 +553,21 @@ const channels = {
     requireTls: said.smtp.protocol === 'smtp:' && !isHere(said.smtp),
     unsubscribe: unsubscribe ?? `mailto:${said.from}?subject=unsubscribe`,
   })),
+  slack: section({
+    type: z.literal('slack'),
+    token: matching(/^xoxb-[\x21-\x7e]{8,300}$/, "the bot's token, xoxb-…").describe(
+      'Write { file: PATH } or ${NAME} rather than the secret itself.',
+    ),
+    channel: matching(/^[CG][A-Z0-9]{2,30}$/, "a channel's id such as C012ABC").describe('Where requests are shown.'),
+    signing_secret: matching(/^[0-9a-f]{16,128}$/, "the app's signing secret")
+      .optional()
+      .describe('Of what Slack sends to /channels/NAME; without it nothing is taken from there.'),
+    api: outside(HTTPS_FORM, ['https:']).optional().describe("Where the Web API is; Slack's own unless given."),
+    ...told,
+  }).transform(({ signing_secret: signingSecret, ...said }) => ({ ...said, signingSecret })),
 }
 
-const channel = z.discriminatedUnion('type', [channels.webhook, channels.email], {
+const channel = z.discriminatedUnion('type', [channels.webhook, channels.email, channels.slack], {
   error: `expected a mapping whose type is ${Object.keys(channels).join(', ')}`,
 })
 
@@ -579,7 +591,7 @@ const notify = section({
   channels: z
     .record(matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'), channel)
     .default({})
-    .describe('Where notices go, by name: type webhook or email.'),
+    .describe('Where notices go, by name: type webhook, email or slack.'),
 }).transform(({ ending, give_up: giveUp, people, channels: named }) => ({
   ending,
   giveUp,

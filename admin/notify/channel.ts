@@ -31,7 +31,21 @@ export interface Channel {
    * @throws ChannelError
    */
   send(delivery: Delivery, signal: AbortSignal): Promise<string | undefined>
+  /** What the other side sends to us; believed only as far as the channel can prove who sent it. */
+  receive?(incoming: Incoming): Promise<Reply>
   close?(): Promise<void>
+}
+
+/** A request to `/channels/NAME`. */
+export interface Incoming {
+  readonly raw: Buffer
+  header(name: string): string | undefined
+  readonly address: string | undefined
+}
+
+export interface Reply {
+  readonly status: number
+  readonly body?: object
 }
 
 /** It did not arrive. */

@@ -34,7 +34,7 @@ export interface NotifyOptions {
   readonly channels: readonly Channel[]
   readonly policy: Pick<PolicyInForce, 'standing'>
   /** Redis's, by which windows end. */
-  readonly windowClock: () => Promise<number>
+  readonly now: () => Promise<number>
   readonly clock?: () => number
   readonly log: Log
 }
@@ -93,7 +93,7 @@ export function startNotify(options: NotifyOptions): Notify {
     await send()
   }
   const watch = async () => {
-    const now = await options.windowClock()
+    const now = await options.now()
     await announceEndings(sql, settings.ending, now)
     await announceEscalations(sql, now)
   }

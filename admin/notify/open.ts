@@ -1,9 +1,12 @@
-import type { ChannelSettings } from '../../config/notify.ts'
+import type { ChannelSettings, NotifySettings } from '../../config/notify.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Channel } from './channel.ts'
 import { emailChannel, type LinkFor } from './email.ts'
 import { signLink } from './link.ts'
 import { type Notify, type NotifyOptions, startNotify } from './notify.ts'
+import type { Refuse } from './refusals.ts'
+import { slackChannel } from './slack/slack.ts'
+import type { Deciding } from './vote.ts'
 import { webhookChannel } from './webhook.ts'
 
 /** However long a request waits. */
@@ -11,17 +14,23 @@ const LINK_MILLISECONDS_MAX = 12 * 3_600_000
 /** As many as a part of a path may have, see `api.ts`. */
 const LINK_CHARACTERS_MAX = 500
 
+/** What channels need beside what sending does. */
+export interface Opening extends Deciding {
+  readonly linkKey: Buffer
+  readonly refuse: Refuse
+}
+
 /** What tells people, as the settings say; nothing where they name no channel. */
 export function openNotify(
   { notify, publicAdmin }: Settings,
-  options: Omit<NotifyOptions, 'settings' | 'channels'> & { readonly linkKey: Buffer },
+  options: Omit<NotifyOptions, 'settings' | 'channels'> & Opening,
 ): Notify | undefined {
   if (notify === undefined || notify.channels.length === 0) return undefined
   const linkFor = linksTo(publicAdmin, options.linkKey)
   return startNotify({
     ...options,
     settings: notify,
-    channels: notify.channels.map(said => openChannel(said, linkFor)),
+    channels: notify.channels.map(said => openChannel(said, notify.people, linkFor, options)),
   })
 }
 
@@ -35,12 +44,19 @@ export function linksTo(publicAdmin: string | undefined, key: Buffer, clock: () 
 }
 
 /** The channel that these settings describe. */
-function openChannel(settings: ChannelSettings, linkFor: LinkFor): Channel {
+function openChannel(
+  settings: ChannelSettings,
+  people: NotifySettings['people'],
+  linkFor: LinkFor,
+  options: Opening,
+): Channel {
   switch (settings.type) {
     case 'webhook':
       return webhookChannel(settings)
     case 'email':
       return emailChannel(settings, linkFor)
+    case 'slack':
+      return slackChannel(settings, { people, deciding: options, refuse: options.refuse })
   }
 }
 
@@ -55,5 +71,7 @@ function secretsOf(settings: ChannelSettings): string[] {
       return [settings.secret]
     case 'email':
       return settings.password === undefined ? [] : [settings.password]
+    case 'slack':
+      return [settings.token, ...(settings.signingSecret === undefined ? [] : [settings.signingSecret])]
   }
 }

@@ -80,7 +80,7 @@ export async function startStage(): Promise<Stage> {
       const settings = { ending: 600_000, giveUp: 24 * HOUR, people: new Map(), channels: [], ...over }
       const policy = { standing: () => standing }
       const log = pino({ level: 'silent' })
-      const notify = startNotify({ sql, settings, channels, policy, windowClock: () => store.now(), clock, log })
+      const notify = startNotify({ sql, settings, channels, policy, now: () => store.now(), clock, log })
       notifies.push(notify)
       return notify
     },

@@ -1,0 +1,146 @@
+import type { View, WebClient } from '@slack/web-api'
+import { z } from 'zod'
+import type { SlackSettings } from '../../../config/notify.ts'
+import { Problem } from '../../api/problem.ts'
+import { listRequests } from '../../register/requests.ts'
+import { personBehind } from '../../voter.ts'
+import type { Refuse } from '../refusals.ts'
+import { type Deciding, voteByChannel } from '../vote.ts'
+import { APPROVE, DECIDE, DENY, decisionModal, lastModal } from './blocks.ts'
+
+/** What people do in Slack: press a button, send the form it opens, type `/access`. */
+
+const LISTED_MAX = 10
+const LOOKED_THROUGH_MAX = 500
+
+const user = z.object({ id: z.string().max(30) })
+const team = z.object({ id: z.string().max(30) })
+const about = z.strictObject({ request: z.string().max(50), digest: z.string().max(100) })
+const decision = about.extend({ says: z.enum(['approve', 'deny']) })
+
+const pressed = z.object({
+  type: z.literal('block_actions'),
+  user,
+  team,
+  trigger_id: z.string().max(200),
+  channel: z.object({ id: z.string().max(30) }),
+  actions: z.array(z.object({ action_id: z.enum([APPROVE, DENY]), value: z.string().max(500) })).length(1),
+})
+const submitted = z.object({
+  type: z.literal('view_submission'),
+  user,
+  team,
+  view: z.object({
+    callback_id: z.literal(DECIDE),
+    private_metadata: z.string().max(500),
+    state: z.object({
+      values: z.object({ reason: z.object({ text: z.object({ value: z.string().max(500).nullish() }) }) }),
+    }),
+  }),
+})
+const command = z.object({ user_id: z.string().max(30), team_id: z.string().max(30), text: z.string().max(500) })
+
+/** What Slack is answered; nothing: that it has come. */
+export type SlackReply =
+  | { readonly response_action: 'update'; readonly view: View }
+  | { readonly text: string }
+  | undefined
+
+export interface Interactions {
+  /** @throws ZodError on what is none of ours */
+  interact(payload: unknown, address: string | undefined): Promise<SlackReply>
+  command(payload: unknown, address: string | undefined): Promise<SlackReply>
+}
+
+export function slackInteractions(options: {
+  readonly settings: SlackSettings
+  readonly people: ReadonlyMap<string, { readonly slack?: string | undefined }>
+  readonly web: WebClient
+  readonly deciding: Deciding
+  readonly refuse: Refuse
+}): Interactions {
+  const { settings, people, web, deciding, refuse } = options
+  const { policy, sql } = deciding
+
+  async function press(payload: z.infer<typeof pressed>, address: string | undefined): Promise<SlackReply> {
+    const [{ action_id, value }] = payload.actions as [(typeof payload.actions)[number]]
+    const asked = about.parse(JSON.parse(value))
+    const person = await personOf(payload.user.id, payload.team.id, address)
+    if (person === undefined) {
+      await web.chat.postEphemeral({ channel: payload.channel.id, user: payload.user.id, text: UNKNOWN })
+      return undefined
+    }
+    const says = action_id === APPROVE ? 'approve' : 'deny'
+    const view = decisionModal(says, `${asked.request}, as ${person}`, JSON.stringify({ ...asked, says }))
+    await web.views.open({ trigger_id: payload.trigger_id, view })
+    return undefined
+  }
+
+  async function submit(payload: z.infer<typeof submitted>, address: string | undefined): Promise<SlackReply> {
+    const { view } = payload
+    const { says, request, digest } = decision.parse(JSON.parse(view.private_metadata))
+    const comment = (view.state.values.reason.text.value ?? '').replaceAll(/\p{Cc}+/gu, ' ').trim()
+    const person = await personOf(payload.user.id, payload.team.id, address)
+    if (person === undefined) return { response_action: 'update', view: lastModal(UNKNOWN) }
+    const channel = settings.name
+    try {
+      await voteByChannel(deciding, { person, request, digest, says, channel, ...(comment !== '' && { comment }) })
+      return {
+        response_action: 'update',
+        view: lastModal(says === 'approve' ? 'Your approval is counted.' : 'It is denied.'),
+      }
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error
+      const { code, message: reason } = error
+      await refuse({ channel, code, reason, address, claimed: `${person} on ${request}` })
+      return { response_action: 'update', view: lastModal(`That does not count: ${reason}.`) }
+    }
+  }
+
+  /**
+   * The person behind a member: whom the settings name, else whoever has the member's address, where Slack has confirmed it. Bots,
+   * people of other workspaces and those who left are nobody.
+   */
+  async function personOf(member: string, workspace: string, address: string | undefined): Promise<string | undefined> {
+    const nobody = async (code: string, reason: string) => {
+      await refuse({ channel: settings.name, code, reason, address, claimed: member })
+      return undefined
+    }
+    const standing = policy.standing()
+    const { team_id: own } = await web.auth.test()
+    if (workspace !== own) return await nobody('workspace', 'a member of another workspace')
+    const { user: found } = await web.users.info({ user: member })
+    if (found === undefined || found.deleted || found.is_bot || found.team_id !== own) {
+      return await nobody('member', 'no person of this workspace')
+    }
+    const named = [...people].find(([, { slack }]) => slack === member)?.[0]
+    if (named !== undefined) return personBehind(standing, named)
+    const email = found.profile?.email
+    if (email === undefined || !found.is_email_confirmed) return await nobody('address', 'no confirmed address')
+    return personBehind(standing, email)
+  }
+
+  return {
+    interact: async (payload, address) => {
+      const read = z.discriminatedUnion('type', [pressed, submitted]).parse(payload)
+      return read.type === 'block_actions' ? await press(read, address) : await submit(read, address)
+    },
+    command: async (payload, address) => {
+      const { user_id, team_id } = command.parse(payload)
+      const person = await personOf(user_id, team_id, address)
+      if (person === undefined) return { text: UNKNOWN }
+      const standing = policy.standing()
+      const found = await listRequests(sql, { limit: LOOKED_THROUGH_MAX })
+      const own = found.filter(({ request }) => personBehind(standing, request.asked.principal) === person)
+      const lines = own.slice(0, LISTED_MAX).map(({ request }) => {
+        const where = request.asked.targets.map(({ repository }) => repository).join(', ')
+        return `${request.id}  ${request.state}  ${where}`
+      })
+      const list = lines.length === 0 ? 'You have no requests.' : `Your last requests:\n${lines.join('\n')}`
+      return { text: `${list}\nTo ask, in a terminal: git access request` }
+    },
+  }
+}
+
+const UNKNOWN =
+  'The gate does not know who you are here, so this changes nothing. Ask an administrator to map your account.'

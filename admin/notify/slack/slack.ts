@@ -1,0 +1,123 @@
+import { LogLevel, WebClient } from '@slack/web-api'
+import type { SlackSettings } from '../../../config/notify.ts'
+import { type Channel, ChannelError, type Delivery, type Incoming, type Reply } from '../channel.ts'
+import type { Refuse } from '../refusals.ts'
+import type { Deciding } from '../vote.ts'
+import { fallback, messageBlocks } from './blocks.ts'
+import { slackInteractions } from './interactions.ts'
+import { SIGNATURE_MILLISECONDS, signatureFault } from './signature.ts'
+
+const CALL_MILLISECONDS_MAX = 10_000
+const LOOKED_BACK_MAX = 100
+const FALLBACK_PAUSE_SECONDS = 30
+
+/**
+ * Requests in a Slack channel: one message each, edited as decisions come, with buttons while it is open. Whoever presses them is
+ * a person the gate knows, and decides by the same rules as everywhere.
+ */
+export function slackChannel(
+  settings: SlackSettings,
+  options: {
+    readonly people: ReadonlyMap<string, { readonly slack?: string | undefined }>
+    readonly deciding: Deciding
+    readonly refuse: Refuse
+    readonly clock?: () => number
+  },
+): Channel {
+  const { name, channel, signingSecret } = settings
+  const { deciding, refuse, people } = options
+  const clock = options.clock ?? Date.now
+  const web = new WebClient(settings.token, {
+    ...(settings.api && { slackApiUrl: settings.api.href }),
+    timeout: CALL_MILLISECONDS_MAX,
+    // The outbox knows when to try again, and who else waits.
+    retryConfig: { retries: 0 },
+    rejectRateLimitedCalls: true,
+    allowAbsoluteUrls: false,
+    logLevel: LogLevel.ERROR,
+  })
+  const interactions = slackInteractions({ settings, people, web, deciding, refuse })
+
+  async function send({ content, first, id, attempt }: Delivery): Promise<string> {
+    const shown = { text: fallback(content), blocks: messageBlocks(content) }
+    const [place, ts] = first?.split(' ') ?? []
+    if (place !== undefined && ts !== undefined) {
+      await web.chat.update({ channel: place, ts, ...shown })
+      return `${place} ${ts}`
+    }
+    const earlier = attempt > 1 ? await postedAs(id) : undefined
+    if (earlier !== undefined) return `${channel} ${earlier}`
+    const metadata = { event_type: 'drawbridge_notice', event_payload: { id } }
+    const posted = await web.chat.postMessage({ channel, ...shown, metadata, unfurl_links: false, unfurl_media: false })
+    return `${posted.channel} ${posted.ts}`
+  }
+
+  /** An answer can get lost after the message was taken, and Slack knows no ids of ours: so it is looked for before it is sent again. */
+  async function postedAs(id: string): Promise<string | undefined> {
+    const { messages = [] } = await web.conversations.history({
+      channel,
+      limit: LOOKED_BACK_MAX,
+      include_all_metadata: true,
+    })
+    return messages.find(({ metadata }) => Reflect.get(Object(metadata?.event_payload), 'id') === id)?.ts
+  }
+
+  async function receive({ raw, header, address }: Incoming): Promise<Reply> {
+    const headers = { signature: header('x-slack-signature'), timestamp: header('x-slack-request-timestamp') }
+    const fault = signatureFault(signingSecret ?? '', headers, raw, clock())
+    if (fault !== undefined || signingSecret === undefined) {
+      return await unbelieved(fault ?? 'signature', 'it is not signed as Slack signs', address)
+    }
+    if (!(await isNew(headers.signature ?? ''))) return await unbelieved('replayed', 'it has come before', address)
+    const fields = new URLSearchParams(raw.toString('utf8'))
+    try {
+      const payload = fields.get('payload')
+      const reply =
+        payload === null
+          ? await interactions.command(Object.fromEntries(fields), address)
+          : await interactions.interact(JSON.parse(payload), address)
+      return { status: 200, ...(reply && { body: reply }) }
+    } catch (error) {
+      const reason = error instanceof Error ? error.name : 'unknown'
+      return await unbelieved('malformed', `signed, and not understood: ${reason}`, address)
+    }
+  }
+
+  async function isNew(signature: string): Promise<boolean> {
+    const expires = new Date(clock() + SIGNATURE_MILLISECONDS)
+    const { count } = await deciding.sql`
+      insert into control.link_used (id, expires) values (${`slack:${signature}`}, ${expires}) on conflict do nothing`
+    return count === 1
+  }
+
+  async function unbelieved(code: string, reason: string, address: string | undefined): Promise<Reply> {
+    await refuse({ channel: name, code, reason, address })
+    return { status: 404 }
+  }
+
+  return {
+    name,
+    recipients: async () => [{ address: '' }],
+    send: async delivery => await send(delivery).catch(refused),
+    receive,
+  }
+}
+
+function refused(cause: unknown): never {
+  const error: unknown = Reflect.get(Object(Reflect.get(Object(cause), 'data')), 'error')
+  const retryAfter: unknown = Reflect.get(Object(cause), 'retryAfter')
+  const limited = Reflect.get(Object(cause), 'code') === 'slack_webapi_rate_limited_error'
+  const pause = limited ? (typeof retryAfter === 'number' ? retryAfter : FALLBACK_PAUSE_SECONDS) * 1_000 : undefined
+  const said = limited ? 'says to wait' : typeof error === 'string' ? `answers ${error}` : 'does not answer'
+  throw new ChannelError(`Slack ${said}`, { lasting: LASTING.has(String(error)), pause, cause })
+}
+
+/** What no other attempt will change. */
+const LASTING: ReadonlySet<string> = new Set([
+  'invalid_blocks',
+  'invalid_blocks_format',
+  'msg_too_long',
+  'message_not_found',
+  'cant_update_message',
+  'edit_window_closed',
+])

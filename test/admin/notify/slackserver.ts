@@ -1,0 +1,186 @@
+import { createHmac } from 'node:crypto'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { z } from 'zod'
+
+/**
+ * Slack as its documentation describes it, as far as the gate uses it: the Web API's methods, their answers and their limits
+ * (docs.slack.dev/reference/block-kit and /reference/methods, /reference/views). What Slack would refuse is refused.
+ */
+
+const text = (most: number) =>
+  z.strictObject({ type: z.literal('plain_text'), text: z.string().min(1).max(most), emoji: z.boolean().optional() })
+const button = z.strictObject({
+  type: z.literal('button'),
+  text: text(75),
+  action_id: z.string().max(255),
+  value: z.string().max(2_000).optional(),
+  style: z.enum(['primary', 'danger']).optional(),
+})
+const input = z.strictObject({
+  type: z.literal('input'),
+  block_id: z.string().max(255).optional(),
+  optional: z.boolean().optional(),
+  label: text(2_000),
+  element: z.strictObject({
+    type: z.literal('plain_text_input'),
+    action_id: z.string().max(255),
+    multiline: z.boolean().optional(),
+    max_length: z.int().min(1).max(3_000).optional(),
+  }),
+})
+const block = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('header'), text: text(150) }),
+  z
+    .strictObject({
+      type: z.literal('section'),
+      text: text(3_000).optional(),
+      fields: z.array(text(2_000)).min(1).max(10).optional(),
+    })
+    .refine(section => section.text !== undefined || section.fields !== undefined),
+  z.strictObject({ type: z.literal('actions'), elements: z.array(button).min(1).max(25) }),
+  input,
+])
+const message = z.object({ text: z.string().min(1).max(40_000), blocks: z.array(block).min(1).max(50) })
+const view = z.strictObject({
+  type: z.literal('modal'),
+  callback_id: z.string().max(255).optional(),
+  private_metadata: z.string().max(3_000).optional(),
+  title: text(24),
+  submit: text(24).optional(),
+  close: text(24).optional(),
+  blocks: z.array(block).max(100),
+})
+const TRIGGER_MILLISECONDS = 3_000
+
+export interface Member {
+  readonly id: string
+  readonly team_id: string
+  readonly deleted?: boolean
+  readonly is_bot?: boolean
+  readonly is_email_confirmed?: boolean
+  readonly profile: { readonly email?: string }
+}
+
+export interface SlackServer {
+  readonly url: URL
+  readonly signingSecret: string
+  readonly token: string
+  readonly messages: Map<string, z.infer<typeof message>>
+  readonly whispers: { user: string; text: string }[]
+  readonly views: z.infer<typeof view>[]
+  readonly members: Map<string, Member>
+  /** Every call, by method. */
+  readonly calls: string[]
+  /** Answers 429 until it is told otherwise. */
+  busy: boolean
+  /** Takes a message and does not say so. */
+  deaf: boolean
+  /** A trigger as a button press brings it; good for three seconds and one view. */
+  trigger(): string
+  /** The headers of a body that Slack sends. */
+  sign(body: string, at?: number): Record<string, string>
+  /** Whether this is a view Slack would show in answer to a form. */
+  takesView(candidate: unknown): boolean
+  stop(): Promise<void>
+}
+
+export async function startSlack(): Promise<SlackServer> {
+  const metadata = new Map<string, object>()
+  const triggers = new Map<string, number>()
+  let count = 0
+  const parsed = (value: string | null) => (value === null ? undefined : JSON.parse(value))
+  const methods: Record<string, (fields: URLSearchParams) => object> = {
+    '/api/auth.test': () => ({ ok: true, team_id: 'T1', user_id: 'UBOT' }),
+    '/api/chat.postMessage': fields => {
+      const read = message.safeParse({ text: fields.get('text'), blocks: parsed(fields.get('blocks')) })
+      if (fields.get('channel') !== 'C1') return { ok: false, error: 'channel_not_found' }
+      if (!read.success) return { ok: false, error: 'invalid_blocks' }
+      const ts = `${1_700_000_000 + count++}.000100`
+      server.messages.set(ts, read.data)
+      metadata.set(ts, parsed(fields.get('metadata')))
+      if (server.deaf) return { ok: false, error: 'internal_error' }
+      return { ok: true, channel: 'C1', ts }
+    },
+    '/api/conversations.history': () => ({
+      ok: true,
+      messages: [...server.messages].map(([ts, { text }]) => ({ ts, text, metadata: metadata.get(ts) })),
+    }),
+    '/api/chat.update': fields => {
+      const ts = fields.get('ts') ?? ''
+      const read = message.safeParse({ text: fields.get('text'), blocks: parsed(fields.get('blocks')) })
+      if (!server.messages.has(ts)) return { ok: false, error: 'message_not_found' }
+      if (!read.success) return { ok: false, error: 'invalid_blocks' }
+      server.messages.set(ts, read.data)
+      return { ok: true, channel: 'C1', ts }
+    },
+    '/api/chat.postEphemeral': fields => {
+      server.whispers.push({ user: fields.get('user') ?? '', text: fields.get('text') ?? '' })
+      return { ok: true }
+    },
+    '/api/views.open': fields => {
+      const made = triggers.get(fields.get('trigger_id') ?? '')
+      if (made === undefined) return { ok: false, error: 'invalid_trigger_id' }
+      triggers.delete(fields.get('trigger_id') ?? '')
+      if (Date.now() - made > TRIGGER_MILLISECONDS) return { ok: false, error: 'expired_trigger_id' }
+      const read = view.safeParse(parsed(fields.get('view')))
+      if (!read.success) return { ok: false, error: 'invalid_arguments' }
+      server.views.push(read.data)
+      return { ok: true, view: { id: `V${server.views.length}` } }
+    },
+    '/api/users.info': fields => {
+      const user = server.members.get(fields.get('user') ?? '')
+      return user === undefined ? { ok: false, error: 'user_not_found' } : { ok: true, user }
+    },
+  }
+  const http = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', chunk => chunks.push(chunk))
+    request.on('end', () => {
+      const path = request.url ?? ''
+      server.calls.push(path.replace('/api/', ''))
+      const json = (status: number, body: object, headers = {}) =>
+        response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
+      if (server.busy) return json(429, { ok: false, error: 'ratelimited' }, { 'retry-after': '30' })
+      if (request.headers.authorization !== `Bearer ${server.token}`)
+        return json(200, { ok: false, error: 'invalid_auth' })
+      const method = methods[path]
+      if (method === undefined) return json(200, { ok: false, error: 'unknown_method' })
+      return json(200, method(new URLSearchParams(Buffer.concat(chunks).toString())))
+    })
+  })
+  await new Promise<void>(resolve => http.listen(0, '127.0.0.1', resolve))
+  const server: SlackServer = {
+    url: new URL(`http://127.0.0.1:${(http.address() as AddressInfo).port}/api/`),
+    signingSecret: '0123456789abcdef0123456789abcdef',
+    token: 'xoxb-1234-5678-test',
+    messages: new Map(),
+    whispers: [],
+    views: [],
+    members: new Map(),
+    calls: [],
+    busy: false,
+    deaf: false,
+    trigger: () => {
+      const id = `${++count}.trigger`
+      triggers.set(id, Date.now())
+      return id
+    },
+    sign: (body, at = Date.now()) => {
+      const timestamp = String(Math.floor(at / 1_000))
+      const signature = `v0=${createHmac('sha256', server.signingSecret).update(`v0:${timestamp}:${body}`).digest('hex')}`
+      return {
+        'content-type': 'application/x-www-form-urlencoded',
+        'x-slack-request-timestamp': timestamp,
+        'x-slack-signature': signature,
+      }
+    },
+    takesView: candidate => view.safeParse(candidate).success,
+    stop: () =>
+      new Promise(resolve => {
+        http.closeAllConnections()
+        http.close(() => resolve())
+      }),
+  }
+  return server
+}
