@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import type { Sql } from 'postgres'
+import { watchAnomalies } from '../audit/anomaly/watch.ts'
 import type { Log } from '../audit/emit.ts'
 import { type Forwarder, type Forwarding, startForwarding } from '../audit/forward/forwarder.ts'
 import { objects } from '../audit/forward/objects.ts'
@@ -7,15 +8,23 @@ import { redisStream } from '../audit/forward/redis.ts'
 import { syslog } from '../audit/forward/syslog.ts'
 import { webhook } from '../audit/forward/webhook.ts'
 import type { ForwardSettings, Settings } from '../config/settings.ts'
+import type { Act } from './register/act.ts'
 
-/** Sends the ledger on to where the settings say. */
+/** Sends the ledger on to where the settings say, and has it watched for what is unusual. */
 export function forwardLedger(
   settings: Settings,
-  given: { readonly sql: Sql; readonly redis: Redis; readonly isWriter: () => boolean; readonly log: Log },
+  given: {
+    readonly sql: Sql
+    readonly redis: Redis
+    readonly act: Act
+    readonly isWriter: () => boolean
+    readonly log: Log
+  },
 ): Forwarding {
   const { forward = [] } = settings.ledger
   const { redis, ...rest } = given
-  return startForwarding({ ...rest, forwarders: forward.map(one => forwarderOf(one, settings.name, redis)) })
+  const others = forward.map(one => forwarderOf(one, settings.name, redis))
+  return startForwarding({ ...rest, forwarders: [watchAnomalies(given), ...others] })
 }
 
 function forwarderOf(chosen: ForwardSettings, gate: string, redis: Redis): Forwarder {

@@ -103,7 +103,6 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(lock && { lock }),
   })
   const isWriter = () => ledger.writer.state().role === 'writer'
-  forwarding = forwardLedger(settings, { sql, redis, isWriter, log })
 
   let wakeEnact = () => {}
   let notify: Notify | undefined
@@ -120,6 +119,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       notify?.wake()
     },
   })
+  forwarding = forwardLedger(settings, { sql, redis, act, isWriter, log })
   const tokenKey = await loadOrCreateTokenKey(join(settings.state, TOKEN_FOLDER))
   const tokenKeys = publicKeySet(tokenKey)
   const board = createAuthorityBoard({ redis })
@@ -204,7 +204,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await before?.close()
       // Nothing is lost in between: each goes on behind what it has sent.
       await forwarding?.close()
-      forwarding = forwardLedger(next, { sql, redis, isWriter, log })
+      forwarding = forwardLedger(next, { sql, redis, act, isWriter, log })
       // The old ones too: what they opened may not have been changed yet.
       clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
       const version = settingsVersion(next.file)

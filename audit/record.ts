@@ -255,6 +255,31 @@ export type LedgerRecord =
       readonly from: number
       readonly to: number
     }
+  /** Something in the record is unusual for this person. */
+  | {
+      readonly kind: 'anomaly.found'
+      readonly by: string
+      readonly anomaly: 'volume' | 'spread' | 'network' | 'last-moment' | 'refusals'
+      readonly principal: string
+      readonly repository?: string
+      readonly operation?: string
+      readonly grant?: string
+      readonly reason: string
+    }
+  /** A push found a ref where no recorded push had put it: somebody moved it past the gate. */
+  | {
+      readonly kind: 'bypass.suspected'
+      readonly by: string
+      readonly repository: string
+      readonly ref: string
+      /** Where the last recorded push left it, and where it was found. */
+      readonly left: string
+      readonly found: string
+      /** The push that found it, and whose it was; they did no wrong. */
+      readonly operation: string
+      readonly principal: string
+      readonly reason: string
+    }
   /** Records `from` to `to` were exported to `file` and taken out of the database, as `ledger.retention` says. */
   | {
       readonly kind: 'ledger.retained'

@@ -164,6 +164,25 @@ const MEMBERS = {
   },
   'ledger.gap': { by, proxy: text, boot: text, from: count, to: count },
   'ledger.duplicate': { operation: text },
+  'anomaly.found': {
+    by,
+    anomaly: z.enum(['volume', 'spread', 'network', 'last-moment', 'refusals']),
+    principal: text,
+    repository: text.optional(),
+    operation: text.optional(),
+    grant: text.optional(),
+    reason: text,
+  },
+  'bypass.suspected': {
+    by,
+    repository: text,
+    ref: text,
+    left: objectId,
+    found: objectId,
+    operation: text,
+    principal: text,
+    reason: text,
+  },
   'ledger.retained': { by, from: count, to: count, file: text, sha256: text },
 } satisfies { readonly [kind in Record['kind']]: Members }
 

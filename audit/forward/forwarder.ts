@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres'
 import { createAlarm } from '../alarm.ts'
 import type { Log } from '../emit.ts'
-import { readRows, type StoredRow } from '../read.ts'
+import { lastSeq, readRows, type StoredRow } from '../read.ts'
 
 /** How long a new record waits when nobody wakes the forwarder. */
 const POLL_MILLISECONDS = 1_000
@@ -21,6 +21,8 @@ export interface Forwarder {
    * sent in that time is then sent again.
    */
   readonly settle?: number
+  /** Where it begins the first time it runs: at the first record, unless it says at the last. */
+  readonly begins?: 'last'
   /** Resolves when the other side has them. Called again with the same records, of the same `from` and `to`, until it does. */
   send(batch: Batch, signal: AbortSignal): Promise<void>
   close?(): void
@@ -107,7 +109,7 @@ function startLane({
 
   /** From where it last stood for certain; ends by an error or by being stopped. */
   async function forward(): Promise<void> {
-    const place = await loadPlace(sql, name)
+    const place = await loadPlace(sql, forwarder)
     settled = place.seq
     let sent = place.seq
     let again = place.sending
@@ -179,9 +181,14 @@ interface Place {
   readonly sending: number | undefined
 }
 
-async function loadPlace(sql: Sql, name: string): Promise<Place> {
+async function loadPlace(sql: Sql, { name, begins }: Forwarder): Promise<Place> {
   const [row] = await sql<{ seq: string; sending: string | null }[]>`
     select seq, sending from audit.reader where name = ${name}`
+  if (!row && begins === 'last') {
+    const place = { seq: await lastSeq(sql), sending: undefined }
+    await savePlace(sql, name, place)
+    return place
+  }
   return { seq: Number(row?.seq ?? 0), sending: row?.sending == null ? undefined : Number(row.sending) }
 }
 
