@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { auditCommand } from './audit.ts'
 import { caCommand } from './ca.ts'
 import { completionCommand } from './completion.ts'
+import { doctorCommand } from './doctor.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
 import { lockCommands } from './lock.ts'
@@ -39,6 +40,7 @@ export function drawbridge(): Command {
     .addCommand(signinCommand())
     .addCommand(keyCommand())
     .addCommand(caCommand())
+    .addCommand(doctorCommand())
     .addCommand(whoamiCommand())
   policyCommand(program)
   program.addCommand(completionCommand(program))

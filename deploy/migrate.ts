@@ -45,6 +45,18 @@ export async function migrate(sql: Sql, folder: string): Promise<string[]> {
   return applied
 }
 
+/**
+ * The files that `migrate` would apply to this database. Changes nothing.
+ * @throws MigrationError when this program and that database are of different makes
+ */
+export async function pendingMigrations(sql: Sql, folder: string): Promise<string[]> {
+  const migrations = await readMigrations(folder)
+  const [made] = await sql<{ table: string | null }[]>`select to_regclass('migration')::text as table`
+  const done = made?.table ? await history(sql) : []
+  checkHistory(done, migrations)
+  return migrations.map(({ name }) => name).filter(name => !done.some(applied => applied.name === name))
+}
+
 async function readMigrations(folder: string): Promise<Migration[]> {
   const names = (await readdir(folder)).filter(name => FILE_NAME.test(name)).sort()
   const texts = await Promise.all(names.map(name => readFile(join(folder, name), 'utf8')))
