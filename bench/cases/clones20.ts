@@ -26,7 +26,7 @@ export const clones20: Case = {
   async run(bench) {
     const { folder, http } = bench.stand
     bench.say('making a repository with a history')
-    const bare = await withHistory(join(folder, 'history.git'), bench.quick ? 200 : 2_000)
+    const bare = await withHistory(join(folder, 'history.git'), bench.quick ? 200 : 600)
     const { direct } = http
     const limits = { connectTimeout: 5_000, idleTimeout: 60_000, connections: 128 }
     const upstream: UpstreamSettings = {
@@ -45,7 +45,7 @@ export const clones20: Case = {
       const url = `${proxy.http}/real/history.git`
       const env = { GIT_CONFIG_PARAMETERS: `'http.extraHeader=Authorization: ${authorization}'` }
       const prepare = () => newState(bare)
-      const rounds = bench.quick ? 1 : bench.rounds
+      const rounds = bench.quick ? 1 : 3
       const often = { rounds, say: bench.say }
 
       bench.say(`${CLIENTS} clones at once`)

@@ -267,7 +267,7 @@ test('certificate authorities may be a file of several keys', () => {
 test("the settings in the operator's page and in deploy/ load", () => {
   const page = readFileSync(new URL('../../docs/operator.md', import.meta.url), 'utf8')
   const examples = [...page.matchAll(/^```yaml\n(.*?)^```/gms)].map(([, yaml]) => yaml!)
-  expect(examples).toHaveLength(1)
+  expect(examples.length).toBeGreaterThan(1)
   writeFileSync(join(folder, 'acme'), 'secret')
   for (const example of examples) load(example.replace('/run/secrets/acme', 'acme'))
   for (const name of ['compose.drawbridge.yaml', 'compose.ca.yaml']) {
