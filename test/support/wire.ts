@@ -58,6 +58,8 @@ export interface Post {
   readonly segments?: number
   /** Waited for before the end of the request. */
   readonly pause?: () => Promise<void>
+  /** Waited for behind each part of `body`. */
+  readonly between?: () => Promise<void>
 }
 
 /** POSTs bytes to a service of a repository; never through an agent, so that no connection is shared. */
@@ -65,7 +67,7 @@ export async function post(
   stand: Stand,
   service: 'git-upload-pack' | 'git-receive-pack',
   repository: string,
-  { body, protocol = 0, headers = {}, token, segments, pause }: Post,
+  { body, protocol = 0, headers = {}, token, segments, pause, between }: Post,
   proxy: StartedProxy = stand.proxies[0]!,
 ): Promise<Answered> {
   const bearer = token ?? (await stand.token('alice'))
@@ -74,7 +76,7 @@ export async function post(
     url,
     'POST',
     body,
-    { segments, pause },
+    { segments, pause, between },
     {
       authorization: `Bearer ${bearer}`,
       'content-type': `application/x-${service}-request`,
@@ -135,12 +137,14 @@ export async function overSsh(
     protocol = 0,
     segments,
     pause,
+    between,
     andThen,
   }: {
     readonly body: Buffer | readonly Buffer[]
     readonly protocol?: 0 | 1 | 2
     readonly segments?: number
     readonly pause?: () => Promise<void>
+    readonly between?: () => Promise<void>
     /** Asked for more to say once the answer to `body` has come. */
     readonly andThen?: () => Promise<Buffer>
   },
@@ -165,7 +169,7 @@ export async function overSsh(
     if (heard === 1) {
       parts.length = 0
       if (andThen) child.stdin.write(Buffer.isBuffer(body) ? body : Buffer.concat(body))
-      else void send(child.stdin, body, { segments, pause })
+      else void send(child.stdin, body, { segments, pause, between })
     } else void andThen?.().then(more => child.stdin.end(more))
   })
   const status = await new Promise<number>(resolve => child.on('close', code => resolve(code ?? 255)))
@@ -176,12 +180,13 @@ export async function overSsh(
 interface Manner {
   readonly segments?: number | undefined
   readonly pause?: (() => Promise<void>) | undefined
+  readonly between?: (() => Promise<void>) | undefined
 }
 
 async function send(
   to: NodeJS.WritableStream,
   body: Buffer | readonly Buffer[],
-  { segments, pause }: Manner,
+  { segments, pause, between }: Manner,
 ): Promise<void> {
   for (const part of Buffer.isBuffer(body) ? [body] : body) {
     for (let at = 0; at < part.length; at += segments ?? part.length) {
@@ -190,6 +195,7 @@ async function send(
       }
       if (segments) await new Promise(resolve => setImmediate(resolve))
     }
+    await between?.()
   }
   await pause?.()
   to.end()
