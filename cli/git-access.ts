@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { loginCommand, logoutCommand } from './access/login.ts'
 import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
+import { type RunOptions, run } from './access/run.ts'
 import { setupCommand } from './access/setup.ts'
 import { completeBody, sendWish, type Wish, wishing } from './access/wish.ts'
 import { type Client, query } from './client.ts'
@@ -26,6 +27,7 @@ export function gitAccess(): Command {
     .addCommand(requestCommand())
     .addCommand(statusCommand())
     .addCommand(waitCommand())
+    .addCommand(runningCommand())
     .addCommand(extendCommand())
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
@@ -130,6 +132,17 @@ function waitCommand(): Command {
       if (options.json) json(request)
       sayOutcome(request)
       process.exitCode = statusOf(request)
+    })
+}
+
+function runningCommand(): Command {
+  return asking('run', 'run a command; where the gate refuses it, ask for what is missing, wait, and run it again')
+    .argument('<command...>', 'behind --: git push origin main')
+    .option('--for <duration>', 'how long, if it has to be asked for')
+    .option('--reason <text>', 'why')
+    .option('--ticket <id>', 'what it belongs to')
+    .action(async (command: string[], options: RunOptions) => {
+      process.exitCode = await run(command, options)
     })
 }
 

@@ -66,7 +66,7 @@ export async function completeBody(repository: string | undefined, wish: Wish): 
 const ASKABLE: ReadonlySet<string> = new Set(['push', 'fetch', 'force', 'delete', 'tag', 'archive'])
 
 /** The same as the gate wants it. */
-function bodyOf(repository: string | undefined, wish: Wish): object {
+export function bodyOf(repository: string | undefined, wish: Wish): object {
   if (repository === undefined) throw new CommandError(EXIT.usage, 'which repository', 'name it: <upstream>/<path>')
   const actions = actionsOf(wish)
   if (actions.size === 0) {

@@ -7,7 +7,7 @@ import { type ControlPlane, startControlPlane } from '../support/control.ts'
 import { cloneRepository, commitFile, git, gitEnvironment, makeRepository, refsOf } from '../support/git.ts'
 import { makeKey } from '../support/keys.ts'
 import { startProgram, until } from '../support/program.ts'
-import { sshOptions } from '../support/sshd.ts'
+import { sshCommand, sshOptions } from '../support/sshd.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
 
 // The heart of it: refused, asked for, approved by two people in two ways, gone on by itself, ended by idleness. Everything
@@ -171,6 +171,53 @@ function summary(record: Record): string {
   const how = of('code') ?? of('how') ?? of('result') ?? (of('via') && `via ${of('via')}`)
   return [record.kind, who, how].filter(Boolean).join(' ')
 }
+
+test.each(['http', 'ssh'] as const)('git access run over %s asks, waits and pushes by itself', async transport => {
+  const repository = `local/quick/run-${transport}`
+  const target = await makeRepository(join(stand.folder, 'quick', `run-${transport}.git`))
+  const work = await cloneRepository(target)
+  const tip = await commitFile(work, 'by-itself', transport)
+  const url = transport === 'http' ? remote('dana', repository) : `${proxy.urls.ssh}/${repository}.git`
+  const env = { ...control.as('dana'), GIT_SSH_COMMAND: sshCommand({ key: keys.dana ?? '' }) }
+  const push = ['git', '-C', work, 'push', url, 'HEAD:refs/heads/main']
+  const running = await startProgram(
+    process.execPath,
+    [join(CLI, 'git-access.ts'), 'run', '--for', '2h', '--', ...push],
+    {
+      env: { ...gitEnvironment(env), ...control.as('dana') },
+    },
+  )
+  const id = await until(() => /(r-[0-9a-z]{20}) waits for/.exec(running.output())?.[1], 'the request to be made')
+  expect((await refsOf(target))['refs/heads/main']).not.toBe(tip)
+  await control.run('mona', 'drawbridge', 'request', 'approve', id)
+  expect(await running.ended).toBe(0)
+  expect((await refsOf(target))['refs/heads/main']).toBe(tip)
+  const { for: length, actions } = JSON.parse((await control.run('dana', 'git-access', 'status', id, '--json')).stdout)
+  expect([length, actions]).toEqual(['2h', ['create', 'update']])
+  await control.run('dana', 'git-access', 'release', id)
+})
+
+test('git access run ends with 1 when it is denied, and with git’s own status for anything else', async () => {
+  const url = remote('dana', 'local/quick/denied')
+  const denied = await control.start('dana', 'git-access', ...['run', '--', 'git', 'push', url, 'HEAD:refs/heads/main'])
+  const id = await until(() => /(r-[0-9a-z]{20}) waits for/.exec(denied.output())?.[1], 'the request to be made')
+  await control.run('mona', 'drawbridge', 'request', 'deny', id, '--reason', 'not now')
+  expect(await denied.ended).toBe(1)
+  await denied.closed
+  expect(denied.output()).toContain('is denied by mona: not now')
+
+  const elsewhere = await control.start(
+    'dana',
+    'git-access',
+    'run',
+    '--',
+    'git',
+    'rev-parse',
+    '--verify',
+    'no-such-thing',
+  )
+  expect(await elsewhere.ended).toBe(128)
+})
 
 describe('where and when a rule gives its windows', () => {
   test('goes with the grant into Redis, and what holds here and now goes through', async () => {
