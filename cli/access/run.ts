@@ -71,12 +71,12 @@ export function askedIn(
   const [text, repository, rest] = [...said.replaceAll('\r', '\n').matchAll(ASK)].at(-1) ?? []
   if (text === undefined || repository === undefined || rest === undefined) return undefined
   const words = rest.trim().split(/ +/)
-  const valueOf = (option: string) => words.flatMap((word, at) => (word === option ? (words[at + 1] ?? []) : []))
+  const given = (option: string) => words.flatMap((word, at) => (word === option ? (words[at + 1] ?? []) : []))
   const flags = ['push', 'fetch', 'archive', 'delete', 'tag', 'force'].filter(flag => words.includes(`--${flag}`))
-  const [length] = valueOf('--for')
+  const [length] = given('--for')
   const wish: Wish = {
     ...Object.fromEntries(flags.map(flag => [flag, true])),
-    ref: valueOf('--ref'),
+    ref: given('--ref'),
     ...(length !== undefined && { for: length }),
   }
   return { text, repository, wish }
