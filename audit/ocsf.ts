@@ -1,5 +1,6 @@
 import type { Linked } from './chain.ts'
 import { facets } from './facets.ts'
+import { linked, type StoredRow } from './read.ts'
 import type { Record } from './record.ts'
 
 // Open Cybersecurity Schema Framework: classes API Activity (6003) and Authentication (3002).
@@ -24,8 +25,13 @@ const DELETE = 4
 const LOGON = 1
 const OTHER = 99
 
-/** One record as an OCSF event; the record itself stands under `unmapped`. */
-export function apiActivity(entry: Linked): object {
+/** One record as an OCSF event in JSON; the record itself stands under `unmapped`, as the text that it is in the ledger. */
+export function ocsfText(row: StoredRow): string {
+  const event = JSON.stringify(ocsfEvent(linked(row))).slice(0, -1)
+  return `${event},"unmapped":{"record":${row.body},"hash":"${row.hash}","proxy":${JSON.stringify(row.proxy)}}}`
+}
+
+function ocsfEvent(entry: Linked): object {
   const { record } = entry
   const signin = record.kind === 'signin.refused'
   const activity = signin ? LOGON : activityOf(record)
@@ -52,7 +58,6 @@ export function apiActivity(entry: Linked): object {
     src_endpoint: origin ? { ip: origin.address } : { name: entry.proxy },
     ...(facts.repository ? { resources: [{ name: facts.repository, type: 'repository' }] } : {}),
     ...('reason' in record && record.reason ? { message: record.reason } : {}),
-    unmapped: { record, hash: entry.hash, proxy: entry.proxy },
   }
 }
 
@@ -68,7 +73,9 @@ function activityOf(record: Record): number {
 function statusOf(record: Record) {
   const informational = { severity_id: 1, severity: 'Informational' }
   const { result } = facets(record)
-  if (record.kind === 'ledger.gap') return { severity_id: 5, severity: 'Critical', status_id: 2, status: 'Failure' }
+  if (record.kind === 'anomaly.found') return { severity_id: 3, severity: 'Medium', status_id: 1, status: 'Success' }
+  if (record.kind === 'ledger.gap' || record.kind === 'bypass.suspected')
+    return { severity_id: 5, severity: 'Critical', status_id: 2, status: 'Failure' }
   if (result === 'refused')
     return { severity_id: 2, severity: 'Low', status_id: 2, status: 'Failure', status_detail: 'refused' }
   if (result !== null && result !== 'ok')

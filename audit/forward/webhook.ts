@@ -1,6 +1,5 @@
 import { Webhook } from 'standardwebhooks'
-import { cloudEvent } from '../export.ts'
-import { linked } from '../read.ts'
+import { cloudEventText } from '../export.ts'
 import type { Forwarder } from './forwarder.ts'
 
 const RECORDS_PER_POST = 500
@@ -25,7 +24,7 @@ export function webhook({ name, url, secret, source }: WebhookOptions): Forwarde
     name,
     records: RECORDS_PER_POST,
     async send({ from, to, rows }, signal) {
-      const body = JSON.stringify(rows.map(row => cloudEvent(linked(row), source)))
+      const body = `[${rows.map(row => cloudEventText(row, source)).join(',')}]`
       const id = `ledger-${from}-${to}`
       const at = new Date()
       const response = await fetch(url, {
