@@ -1,4 +1,4 @@
-import { PassThrough, pipeline, type Readable } from 'node:stream'
+import { PassThrough, pipeline, type Readable, type Writable } from 'node:stream'
 import {
   type Capability,
   capabilityValue,
@@ -131,28 +131,28 @@ export function rewriteAdvertisement(
 ): Readable {
   const advertisement = new PassThrough()
   // The outcome is the stream's own: it ends, or it is destroyed with the error.
-  pipeline(rewritten(source, edit, watch), advertisement, () => {})
-  // A generator that waits for its input cannot be told to stop: the input is.
+  rewrite(source, advertisement, edit, watch).catch(error => advertisement.destroy(error))
+  // Who waits for its input cannot be told to stop: the input is.
   advertisement.once('close', () => advertisement.readableEnded || source.destroy())
   return advertisement
 }
 
-async function* rewritten(
+async function rewrite(
   source: Readable,
+  to: Writable,
   edit: (capabilities: readonly Capability[], head: Advertisement) => readonly Capability[],
   watch: PacketCounterOptions,
-): AsyncGenerator<Buffer> {
+): Promise<void> {
   const head = await readAdvertisement(source)
-  yield head.encode(edit(head.capabilities, head))
-  if (head.ended) {
-    // Whatever a host says behind its flush packet is no part of the advertisement.
-    source.resume()
+  to.write(head.encode(edit(head.capabilities, head)))
+  if (!head.ended) {
+    if (source.destroyed && !source.readableEnded) throw source.errored ?? notGit()
+    pipeline(source, wholePackets(watch), to, () => {})
     return
   }
-  const whole = wholePackets(watch)
-  source.once('error', error => whole.destroy(error))
-  source.once('close', () => source.readableEnded || whole.destroy(source.errored ?? notGit()))
-  yield* source.pipe(whole) as AsyncIterable<Buffer>
+  // Whatever a host says behind its flush packet is no part of the advertisement.
+  source.resume()
+  to.end()
 }
 
 export interface RefCollector extends PacketCounterOptions {

@@ -12,6 +12,11 @@ const NEVER_CACHED = {
   'x-content-type-options': 'nosniff',
 } as const
 
+/** An answer that is complete with so little goes out in one piece, head and all: most of what git asks for. */
+const SMALL_BYTES = 8 << 10
+
+const NOTHING = Buffer.alloc(0)
+
 export interface AnswerOptions {
   readonly contentType: string
   /** Sent in front of the first byte that is written: `# service=…` of an advertisement. */
@@ -29,6 +34,10 @@ export class Answer extends Writable {
   readonly #options: AnswerOptions
   #timer: NodeJS.Timeout | undefined
   #waiting: ((error?: Error | null) => void) | undefined
+  /** The beginning of the answer, held back for a moment: it may be all of it. */
+  #first: Buffer | undefined
+  #soon: NodeJS.Immediate | undefined
+  #begun = false
 
   constructor(response: ServerResponse, options: AnswerOptions) {
     super({ decodeStrings: true, highWaterMark: WINDOW_BYTES })
@@ -42,13 +51,20 @@ export class Answer extends Writable {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.#head()
+    if (!this.#begun && chunk.length <= SMALL_BYTES && this.#first === undefined) {
+      // A copy: with the write done, the bytes are their owner's again.
+      this.#first = Buffer.from(chunk)
+      this.#soon = setImmediate(() => this.#begin())
+      done()
+      return
+    }
+    this.#begin()
     this.#send(chunk, done)
   }
 
   // What came in while a write was under way goes out as one chunk: hosts hand out packs in pieces of a few KiB.
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
-    this.#head()
+    this.#begin()
     this.#response.cork()
     for (const { chunk } of chunks.slice(0, -1)) this.#response.write(chunk)
     this.#send(chunks.at(-1)?.chunk ?? Buffer.alloc(0), done)
@@ -56,13 +72,22 @@ export class Answer extends Writable {
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    this.#head()
     this.#await(done)
-    this.#response.end(() => this.#drained())
+    if (this.#begun || this.#response.headersSent) {
+      this.#response.end(() => this.#drained())
+      return
+    }
+    clearImmediate(this.#soon)
+    this.#begun = true
+    const { preamble = NOTHING } = this.#options
+    const body = Buffer.concat([preamble, this.#first ?? NOTHING])
+    this.#response.writeHead(200, { ...this.#headers(), 'content-length': String(body.length) })
+    this.#response.end(body, () => this.#drained())
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     clearTimeout(this.#timer)
+    clearImmediate(this.#soon)
     const gone = error ?? (this.writableFinished ? null : new Error('the client left before its answer was complete'))
     if (!this.#response.writableFinished) this.#response.destroy()
     const waiting = this.#waiting
@@ -71,11 +96,20 @@ export class Answer extends Writable {
     done(gone)
   }
 
-  #head(): void {
-    const { contentType, preamble } = this.#options
-    if (this.#response.headersSent) return
-    this.#response.writeHead(200, { 'content-type': contentType, ...NEVER_CACHED })
+  #headers(): Record<string, string> {
+    return { 'content-type': this.#options.contentType, ...NEVER_CACHED }
+  }
+
+  /** Sends the head, and what was held back. */
+  #begin(): void {
+    if (this.#begun || this.#response.headersSent) return
+    clearImmediate(this.#soon)
+    this.#begun = true
+    this.#response.writeHead(200, this.#headers())
+    const { preamble } = this.#options
     if (preamble) this.#response.write(preamble)
+    if (this.#first) this.#response.write(this.#first)
+    this.#first = undefined
   }
 
   // The callback, not `drain`: node loses that one when a corked answer is flushed at once, and the answer would stand still.

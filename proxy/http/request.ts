@@ -105,7 +105,7 @@ async function hand(
   const raw = body === 'none' ? undefined : new RequestBody(request, limits.bodyIdle)
   const answer = new Answer(response, {
     contentType: `application/x-git-${asked.service}-${asked.kind === 'advertise' ? 'advertisement' : 'result'}`,
-    ...(asked.kind === 'advertise' && { preamble: preamble(asked.service) }),
+    ...(asked.kind === 'advertise' && { preamble: PREAMBLES[asked.service] }),
     stall: limits.bodyIdle,
   })
   const client: Client = {
@@ -114,7 +114,7 @@ async function hand(
     service: asked.service,
     protocol: protocolOf(request, asked.service),
     part: asked.kind,
-    request: raw === undefined ? Readable.from([], { objectMode: false }) : body === 'gzip' ? gunzip(raw) : raw,
+    request: raw === undefined ? nothing() : body === 'gzip' ? gunzip(raw) : raw,
     response: answer,
     gone,
   }
@@ -132,8 +132,18 @@ async function hand(
   if (!clean) response.on('finish', () => request.socket.destroySoon())
 }
 
-function preamble(service: string): Buffer {
-  return Buffer.concat([line(`# service=git-${service}`), FLUSH])
+const PREAMBLES = {
+  'upload-pack': Buffer.concat([line('# service=git-upload-pack'), FLUSH]),
+  'receive-pack': Buffer.concat([line('# service=git-receive-pack'), FLUSH]),
+}
+
+/** The body of a request that has none. */
+function nothing(): Readable {
+  return new Readable({
+    read() {
+      this.push(null)
+    },
+  })
 }
 
 /** The highest version named that both sides know, as git itself chooses; 2 exists for upload-pack only. */
@@ -244,7 +254,7 @@ async function refuseSpelling(
   await drain(request, DRAINED_BYTES_MAX, options.limits.bodyIdle)
   const answer = new Answer(response, {
     contentType: `application/x-git-${asked.service}-advertisement`,
-    preamble: preamble(asked.service),
+    preamble: PREAMBLES[asked.service],
     stall: options.limits.bodyIdle,
   })
   answer.end(errPacket(refused))

@@ -176,7 +176,11 @@ test('whoever waits for 100 Continue gets it once he is known, and only then', a
 
 test('a fault of ours before the first byte is a 500 that says nothing of it; after it, the answer breaks off', async () => {
   const faulty = await startFront(async client => {
-    if (client.service === 'receive-pack') client.response.write('half an ')
+    if (client.service === 'receive-pack') {
+      client.response.write('half an ')
+      // A little of an answer is held back for a moment: it could be all of it.
+      await new Promise(resolve => setTimeout(resolve, 20))
+    }
     throw new Error('password of the database is s3cret')
   })
   const early = await fetch(faulty.url + ADVERTISE, { headers: good })
