@@ -2,7 +2,6 @@ import { chmodSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { OperationStart } from '../../audit/record.ts'
 import { cutSession } from '../../grant/sessions.ts'
 import { cloneRepository, commitFile, git, gitOk, makeRepository, noise, refsOf } from '../support/git.ts'
 import { type Line, startLine } from '../support/line.ts'
@@ -113,22 +112,21 @@ describe('a running clone is cut', () => {
     expect((await clone.finish()).stderr).toContain('remote: your access is locked: key found on a pastebin')
   })
 
-  test('on every proxy', async () => {
+  test('on every proxy, and so is a running push', async () => {
     const grant = await stand.grant({ repository })
-    const clones = await Promise.all(
-      stand.proxies.slice(0, 2).map(proxy => inTheMiddle('clone', 'http', repository, proxy)),
-    )
-    // Each found the first start it saw; tell them apart by what was recorded.
-    const starts = (await stand.records()).filter(
-      record => record.kind === 'operation.start' && record.grants.includes(grant.id) && record.action === 'fetch',
-    ) as OperationStart[]
-    expect(starts).toHaveLength(2)
-    await stand.revoke(grant)
-    for (const { operation } of starts) {
-      await until(async () => (await recordsOf(stand, operation)).length === 2, 'both to be cut')
-      expect((await recordsOf(stand, operation))[1]).toMatchObject({ result: 'cut' })
+    const running: Underway[] = []
+    for (const proxy of stand.proxies.slice(0, 2)) {
+      running.push(await inTheMiddle('clone', 'http', repository, proxy))
+      running.push(await inTheMiddle('push', 'ssh', repository, proxy))
     }
-    for (const clone of clones) expect((await clone.finish()).status).toBe(128)
+    expect(new Set(running.map(({ start }) => start.operation)).size).toBe(4)
+    await stand.revoke(grant)
+    for (const each of running) expect(await each.end()).toMatchObject({ result: 'cut' })
+    for (const each of running) {
+      expect((await each.finish()).stderr).toContain('your window was closed: the story says so')
+      expect(await recordsOf(stand, each.start.operation)).toHaveLength(2)
+    }
+    expect((await refsOf(bare))['refs/heads/main']).toBe(tip)
   })
 
   test('by an administrator, by its operation alone', async () => {
