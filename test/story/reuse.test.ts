@@ -364,6 +364,14 @@ test('whole, shallow and partial clones are different things to ask for', async 
   expect((await ends()).map(({ reuse }) => reuse ?? 'asked')).toEqual(ways.flatMap(() => ['asked', 'cached']))
 })
 
+test('repositories of SHA-256 are shared like any other', async () => {
+  bare = await makeRepository(join(stand.folder, 'acme', `long-${n}.git`), { objectFormat: 'sha256', tags: ['v1'] })
+  repository = `watched/acme/long-${n}`
+  await stand.grant({ repository, actions: ['fetch'] })
+  for (let times = 0; times < 2; times++) await expectWhole(await clone('alice'))
+  expect((await ends()).map(({ reuse }) => reuse)).toEqual([undefined, 'cached'])
+})
+
 test('clients of protocol 0 and 1 are served by the host alone', async () => {
   await stand.grant({ repository, actions: ['fetch'] })
   for (const version of [0, 1]) {
