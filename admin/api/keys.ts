@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
-import { fingerprint, parsePublicKeyLine, publicKeyLine } from '../../ca/key.ts'
+import { fingerprint, publicKeyLine } from '../../ca/key.ts'
+import { parseUserKeyLine } from '../../ca/securitykey.ts'
 import { FormatError } from '../../ca/wire.ts'
 import { findKey, listKeys, type RegisteredKey, registerKey, revokeKey } from '../register/keys.ts'
 import { governs } from './access.ts'
@@ -115,9 +116,9 @@ export const keys: FastifyPluginAsyncZod<Control> = async (app, { sql, act, enac
 }
 
 function readKey(text: string): { fingerprint: string; algorithm: string; publicKey: string; comment: string } {
-  let key: ReturnType<typeof parsePublicKeyLine>
+  let key: ReturnType<typeof parseUserKeyLine>
   try {
-    key = parsePublicKeyLine(text)
+    key = parseUserKeyLine(text)
   } catch (cause) {
     if (cause instanceof FormatError) throw new Problem(400, 'invalid', `public_key: ${cause.message}`)
     throw cause

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { newId } from '../../audit/id.ts'
-import { parsePublicKeyLine } from '../../ca/key.ts'
+import { parseUserKeyLine } from '../../ca/securitykey.ts'
 import { FormatError } from '../../ca/wire.ts'
 import { newSecret, newUserCode, secretHash } from '../login/code.ts'
 import { collectLogin, openLogin } from '../register/logins.ts'
@@ -248,7 +248,7 @@ const over = () => new Problem(401, 'signed-out', 'the sign-in is over', 'git ac
 /** @throws Problem when it is no public key line */
 export function readKeyLine(text: string): Buffer {
   try {
-    return parsePublicKeyLine(text).blob
+    return parseUserKeyLine(text).blob
   } catch (cause) {
     if (cause instanceof FormatError) throw new Problem(400, 'invalid', `public_key: ${cause.message}`)
     throw cause

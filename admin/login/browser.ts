@@ -3,7 +3,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { newId } from '../../audit/id.ts'
 import type { Origin } from '../../audit/record.ts'
-import { fingerprint, publicKeyLine, readPublicKey } from '../../ca/key.ts'
+import { fingerprint, publicKeyLine } from '../../ca/key.ts'
+import { readUserKey } from '../../ca/securitykey.ts'
 import { type Control, ENACT_MILLISECONDS_MAX } from '../api/control.ts'
 import {
   confirmLogin,
@@ -263,7 +264,7 @@ function sameText(one: string, other: string): boolean {
 }
 
 function keyOf(blob: Buffer) {
-  return { fingerprint: fingerprint(blob), algorithm: readPublicKey(blob).type, publicKey: publicKeyLine(blob) }
+  return { fingerprint: fingerprint(blob), algorithm: readUserKey(blob).type, publicKey: publicKeyLine(blob) }
 }
 
 function originOf(request: FastifyRequest): Origin {

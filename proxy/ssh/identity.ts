@@ -1,7 +1,14 @@
 import type { Identity } from '../../audit/record.ts'
 import { type Certificate, isCertificateType, parseCertificate } from '../../ca/certificate.ts'
 import { checkCertificate } from '../../ca/check.ts'
-import { fingerprint, type PublicKey, readPublicKey } from '../../ca/key.ts'
+import { fingerprint, readPublicKey } from '../../ca/key.ts'
+import {
+  isSecurityKeyType,
+  readUserKey,
+  type UserKey,
+  type UserSignatureAlgorithm,
+  userSignatureAlgorithms,
+} from '../../ca/securitykey.ts'
 import { loginSignatureAlgorithm, type SignatureAlgorithm, signatureAlgorithms } from '../../ca/signature.ts'
 import { FormatError } from '../../ca/wire.ts'
 import { printable } from '../git/pktline.ts'
@@ -31,8 +38,8 @@ export interface Recognised {
 
 /** What a signature has to fit for the login to be theirs. */
 export interface Proof {
-  readonly key: PublicKey
-  readonly algorithm: SignatureAlgorithm
+  readonly key: UserKey
+  readonly algorithm: UserSignatureAlgorithm
 }
 
 /** Why a key or certificate is not taken. */
@@ -77,16 +84,17 @@ const SIGNIN_EXTENSION = 'signin@drawbridge'
  * own name.
  */
 export async function recognise(presented: Presented, options: IdentityOptions): Promise<Recognised | Unrecognised> {
-  const algorithm = loginSignatureAlgorithm(presented.algorithm)
+  const { algorithm: asked } = presented
+  const algorithm = isSecurityKeyType(asked) ? asked : loginSignatureAlgorithm(asked)
   if (algorithm === undefined) {
-    const sha1 = presented.algorithm.startsWith('ssh-rsa')
+    const sha1 = asked.startsWith('ssh-rsa')
     const sentence = sha1
       ? 'signatures with SHA-1 (ssh-rsa) are not taken; use a client that knows rsa-sha2-512'
-      : `key algorithm ${printable(presented.algorithm, 80)} is not taken`
+      : `key algorithm ${printable(asked, 80)} is not taken`
     return { kind: 'unrecognised', code: 'key-algorithm', reason: sentence, ...(sha1 ? { tell: sentence } : {}) }
   }
   try {
-    if (!isCertificateType(presented.algorithm)) return await keyHolder(presented, algorithm, options)
+    if (isSecurityKeyType(algorithm) || !isCertificateType(asked)) return await keyHolder(presented, algorithm, options)
     await options.learn?.()
     return certificateHolder(presented, algorithm, options)
   } catch (error) {
@@ -97,11 +105,11 @@ export async function recognise(presented: Presented, options: IdentityOptions):
 
 async function keyHolder(
   { blob, user }: Presented,
-  algorithm: SignatureAlgorithm,
+  algorithm: UserSignatureAlgorithm,
   { findKey, now }: IdentityOptions,
 ): Promise<Recognised | Unrecognised> {
-  const key = readPublicKey(blob)
-  if (!signatureAlgorithms(key.type).includes(algorithm)) {
+  const key = readUserKey(blob)
+  if (!userSignatureAlgorithms(key.type).includes(algorithm)) {
     return { kind: 'unrecognised', code: 'key-algorithm', reason: `a ${key.type} key does not sign by ${algorithm}` }
   }
   const proof: Proof = { key, algorithm }

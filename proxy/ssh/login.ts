@@ -1,7 +1,7 @@
 import type { AuthContext, AuthenticationType, Connection, KeyboardAuthContext, PublicKeyAuthContext } from 'ssh2'
 import type { Origin } from '../../audit/record.ts'
 import { fingerprint } from '../../ca/key.ts'
-import { verifySignature } from '../../ca/signature.ts'
+import { verifyUserSignature } from '../../ca/securitykey.ts'
 import { printable } from '../git/pktline.ts'
 import { type IdentityOptions, type Presented, type Recognised, recognise, type Unrecognised } from './identity.ts'
 
@@ -122,7 +122,7 @@ export function login(
     // `signature`, so nothing else may decide it here.
     if (context.signature === undefined) return answer(() => context.accept())
     const { blob, signatureBlob } = context
-    const signed = blob && signatureBlob && verifySignature(proof.key, blob, signatureBlob, [proof.algorithm])
+    const signed = blob && signatureBlob && verifyUserSignature(proof.key, blob, signatureBlob, proof.algorithm)
     if (signed !== true) {
       return refuse(context, {
         code: 'bad-signature',

@@ -6,7 +6,9 @@ import ssh2, { type Client, type ParsedKey } from 'ssh2'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { SigninRefused } from '../../../audit/record.ts'
 import { encodeCertificate, encodeUnsigned, parseCertificateLine } from '../../../ca/certificate.ts'
+import { fingerprint } from '../../../ca/key.ts'
 import { sign } from '../../../ca/signature.ts'
+import { makeAuthenticator, startAuthenticatorAgent } from '../../support/authenticator.ts'
 import { type Key, makeKey, signKey } from '../../support/keys.ts'
 import { temporaryFolder, until } from '../../support/program.ts'
 import { blobOf, run, type TestFront, testFront } from './fixture.ts'
@@ -42,6 +44,28 @@ describe('registered keys', () => {
     gate.keys.set(key.fingerprint, { principal: 'bob' })
     expect(await whoami(gate, key)).toMatchObject({ status: 0, stdout: expect.stringMatching(/^bob key /) })
   })
+
+  test.each(['ed25519', 'ecdsa'] as const)(
+    'in an authenticator (sk-%s) log in with stock ssh, once touched',
+    async kind => {
+      const gate = await testFront()
+      const authenticator = makeAuthenticator(kind)
+      const print = fingerprint(authenticator.blob)
+      const login = async (how: { touched?: boolean } = {}) => {
+        const agent = await startAuthenticatorAgent(authenticator, how)
+        const extra = ['-o', 'IdentitiesOnly=no', '-o', `IdentityAgent=${agent.socket}`]
+        // The first of two settings counts, so that these have to come before those of `ssh`.
+        const said = await run('ssh', [...extra, ...gate.ssh(undefined), 'git@127.0.0.1', 'whoami'])
+        agent.close()
+        return said
+      }
+      expect((await login()).status).toBe(255)
+      gate.keys.set(print, { principal: 'bob' })
+      expect(await login()).toMatchObject({ status: 0, stdout: expect.stringMatching(/^bob key /) })
+      expect((await login({ touched: false })).status).toBe(255)
+      expect(gate.refused.at(-1)).toMatchObject({ code: 'bad-signature' })
+    },
+  )
 
   test('RSA keys sign with SHA-2 only: a client that insists on SHA-1 is told so', async () => {
     const gate = await testFront()
