@@ -1,0 +1,157 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as after } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parseHead, readPublicKeys } from '../../audit/head.ts'
+import { HEAD_KEY_FILE, HEADS_FILE } from '../../audit/main.ts'
+import { readIndexed } from '../../audit/read.ts'
+import type { Record as AuditRecord } from '../../audit/record.ts'
+import { verifyLedger } from '../../audit/verify.ts'
+import type { Grant } from '../../grant/grant.ts'
+import { type GateProcess, startGateProcess } from '../support/gateprocess.ts'
+import { cloneRepository, commitFile, git, makeRepository } from '../support/git.ts'
+import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
+import { type Stand, startStand } from '../support/stand.ts'
+
+// What the gate stands on is killed under load: the ledger writer, PostgreSQL and Redis in turn. The gate may refuse; it may not forget, and not invent.
+
+const MILLISECONDS = process.env.STORY_LARGE ? 60_000 : 6_000
+const ENGINES = ['ledger', 'postgres', 'redis'] as const
+
+let stand: Stand
+let gate: GateProcess
+let bare: string
+let state: string
+let writer: Program
+let grants: Grant[]
+const clones: string[] = []
+
+beforeAll(async () => {
+  stand = await startStand({ proxies: 0 })
+  bare = await makeRepository(join(stand.folder, 'acme', 'app.git'), { config: { 'core.logAllRefUpdates': 'always' } })
+  for (let n = 0; n < 3; n++) clones.push(await cloneRepository(bare))
+  const window = { repository: 'local/acme/app', expires: Date.now() + 3_600_000 }
+  grants = [await stand.grant(window)]
+  state = temporaryFolder('ledger')
+  writer = await startWriter()
+  gate = await startGateProcess(stand, { name: 'steady' })
+})
+afterAll(async () => {
+  await gate?.program.stop()
+  await writer?.stop('SIGKILL')
+  await stand?.close()
+})
+
+async function startWriter(): Promise<Program> {
+  const file = new URL('../support/ledger-process.ts', import.meta.url).pathname
+  return await startProgram(process.execPath, [file, stand.postgres.url, state])
+}
+
+const KILL = {
+  ledger: async () => {
+    await writer.stop('SIGKILL')
+    writer = await startWriter()
+  },
+  postgres: async () => {
+    await stand.postgres.kill()
+    await after(300)
+    await stand.postgres.restart()
+  },
+  // It comes back empty, and opens nothing until the control plane, here the story, has put back what should be there.
+  redis: async () => {
+    const keys = await stand.store.tokenKeys()
+    await stand.redis.kill()
+    await after(300)
+    await stand.redis.restart()
+    await until(async () => {
+      const doubt = await stand.store.doubt()
+      if (keys !== undefined) await stand.store.putTokenKeys(keys)
+      const { fingerprint } = stand.key
+      await stand.store.putKey({ fingerprint, principal: 'alice', expires: Date.now() + 3_600_000 })
+      for (const grant of grants) await stand.store.put(grant)
+      await stand.store.confirm(doubt)
+      return true
+    }, 'Redis to be as it was')
+  },
+} as const
+
+const change = (ref: string, old: string, now: string) => `${ref} ${old} ${now}`
+
+/** Every change the host made, by its own log of each ref. */
+function applied(): string[] {
+  const logs = join(bare, 'logs', 'refs', 'heads', 'engines')
+  if (!existsSync(logs)) return []
+  return readdirSync(logs).flatMap(name =>
+    readFileSync(join(logs, name), 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map(row => row.split(' '))
+      .map(([old, now]) => change(`refs/heads/engines/${name}`, old!, now!)),
+  )
+}
+
+const kindOf = <Kind extends AuditRecord['kind']>(records: readonly AuditRecord[], kind: Kind) =>
+  records.filter((record): record is Extract<AuditRecord, { kind: Kind }> => record.kind === kind)
+
+test(
+  'with the ledger writer, PostgreSQL and Redis killed in turn under load, nothing happens unrecorded, once each, and the chain verifies',
+  async () => {
+    let over = false
+    const told: string[] = []
+    let refused = 0
+    const pushing = clones.map(async (work, worker) => {
+      for (let turn = 0; !over; turn++) {
+        const { url, env } = await stand.remote(turn % 2 ? 'http' : 'ssh', 'local/acme/app', gate)
+        const ref = `refs/heads/engines/${worker}-${turn}`
+        await commitFile(work)
+        const { status } = await git(['push', '-q', url, `HEAD:${ref}`], { cwd: work, env })
+        if (status === 0) told.push(ref)
+        else refused++
+      }
+    })
+    const deadline = performance.now() + MILLISECONDS
+    for (let n = 0; performance.now() < deadline || n < ENGINES.length; n++) {
+      await after(Math.random() * 1_000)
+      await KILL[ENGINES[n % ENGINES.length]!]()
+    }
+    const before = told.length
+    await until(() => told.length > before, 'a push after all that', 20_000)
+    over = true
+    await Promise.all(pushing)
+
+    // What is under way comes to its end, and the inbox runs empty.
+    const records = await until(
+      async () => {
+        const all = await stand.records({ underway: true })
+        const [{ waiting } = { waiting: 1 }] = await stand.sql<{ waiting: number }[]>`
+          select count(*)::int as waiting from audit.inbox`
+        return waiting === 0 && kindOf(all, 'operation.start').length === kindOf(all, 'operation.end').length && all
+      },
+      'every start to have its end in the chain',
+      20_000,
+    )
+    const starts = kindOf(records, 'operation.start')
+    const ends = kindOf(records, 'operation.end')
+
+    const recorded = new Set(
+      starts.flatMap(({ updates = [] }) => updates.map(each => change(each.ref, each.old, each.new))),
+    )
+    expect(applied().filter(each => !recorded.has(each))).toEqual([])
+    const sorted = (list: readonly { readonly operation: string }[]) => list.map(({ operation }) => operation).sort()
+    expect(new Set(sorted(starts)).size).toBe(starts.length)
+    expect(sorted(ends)).toEqual(sorted(starts))
+    const landed = new Set(applied().map(each => each.split(' ')[0]))
+    expect(told.filter(ref => !landed.has(ref))).toEqual([])
+
+    const heads = readFileSync(join(state, HEADS_FILE), 'utf8').trim().split('\n').map(parseHead)
+    const keys = await readPublicKeys(join(state, `${HEAD_KEY_FILE}.pub`))
+    const verdict = await verifyLedger({ entries: readIndexed(stand.sql), heads, keys })
+    expect(verdict).toMatchObject({ ok: true, fault: undefined, gaps: [] })
+    expect(verdict.records).toBe(records.length)
+    expect(verdict.vouched).toBeGreaterThan(0)
+    // The kills hit something, and something went through.
+    expect(refused).toBeGreaterThan(0)
+    expect(told.length).toBeGreaterThan(3)
+  },
+  MILLISECONDS + 90_000,
+)
