@@ -1,6 +1,7 @@
 import type { Plan } from '../config/policy/approvers.ts'
 import { readPolicy } from '../config/policy/load.ts'
 import { PolicyError } from '../config/policy/problems.ts'
+import { unenforced } from '../config/policy/unenforced.ts'
 import type { Policy } from '../config/policy.ts'
 import type { Act } from './register/act.ts'
 
@@ -52,6 +53,7 @@ export function createPolicyInForce(act: Act, log: { warn(facts: object, sentenc
         // Recorded before it decides anything.
         await act(async change => change.record({ kind: 'policy.loaded', by: 'drawbridge', version: policy.version }))
         standing = { kind: 'policy', policy }
+        for (const { place, sentence } of unenforced(policy)) log.warn({ place }, sentence)
       } catch (error) {
         if (!(error instanceof PolicyError)) throw error
         const why = error.message.slice(0, REASON_CHARACTERS_MAX)

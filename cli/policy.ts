@@ -5,6 +5,7 @@ import { explain, type Question } from '../config/evaluate.ts'
 import { policySources, readPolicy } from '../config/policy/load.ts'
 import { PolicyError } from '../config/policy/problems.ts'
 import { type ReplayOperation, replay } from '../config/policy/replay.ts'
+import { unenforced } from '../config/policy/unenforced.ts'
 import { loadPolicyTests, runPolicyTests } from '../config/policy/unittest.ts'
 import { readTrigger } from '../config/policy/words.ts'
 
@@ -21,16 +22,21 @@ export function policyCommand(program: Command): void {
     .command('check')
     .description('read a policy and say everything that is wrong with it')
     .argument('[path]', 'a file, or a folder of .yaml files', 'policy.yaml')
+    .option('--strict', 'exit with 1 when it says something this gate cannot do yet')
     .option('--json', 'as JSON')
-    .action((path: string, options: { json?: boolean }) =>
+    .action((path: string, options: { strict?: boolean; json?: boolean }) =>
       understood(options, () => {
-        const { version, rules, files } = readPolicy(path)
-        if (options.json) data({ ok: true, version, rules: rules.length, files })
-        else
+        const policy = readPolicy(path)
+        const { version, rules, files } = policy
+        const beyond = unenforced(policy)
+        if (options.json) data({ ok: true, version, rules: rules.length, files, unenforced: beyond })
+        else {
+          for (const { place, sentence } of beyond) say(`${place}: ${sentence}`)
           say(
             `policy ${version}: ${rules.length} ${rules.length === 1 ? 'rule' : 'rules'} in ${files.length === 1 ? files[0] : `${files.length} files`}`,
           )
-        return 0
+        }
+        return options.strict && beyond.length > 0 ? 1 : 0
       }),
     )
 

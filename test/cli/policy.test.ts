@@ -46,6 +46,32 @@ describe('drawbridge policy', () => {
     expect(JSON.parse(json.out)).toMatchObject({ ok: false, problems: [{ line: 2, column: 23 }] })
   })
 
+  test('check names what the gate cannot do yet, and what happens instead; --strict fails by it', async () => {
+    const beyond = file(
+      'beyond.yaml',
+      `version: 1
+mode: observe
+requests:
+  - { name: tree, trigger: push, approvers: leads, paths: docs/** }
+  - { name: call, trigger: push, approvers: [on-call:payments], auto_request: true }
+`,
+    )
+    const said = await drawbridge('policy', 'check', beyond)
+    expect(said.status).toBe(0)
+    for (const sentence of [
+      'beyond.yaml: mode: observe is not there yet; what would be refused is refused',
+      'beyond.yaml:4: rule "tree": paths are not looked at yet; it opens nothing',
+      'beyond.yaml:5: rule "call": auto_request is not there yet; a refusal names the line to type',
+      'beyond.yaml:5: rule "call": nobody is known to be on call yet; others have to approve',
+    ]) {
+      expect(said.err).toContain(sentence)
+    }
+    expect((await drawbridge('policy', 'check', beyond, '--strict')).status).toBe(1)
+    const json = await drawbridge('policy', 'check', beyond, '--json')
+    expect(JSON.parse(json.out)).toMatchObject({ ok: true, unenforced: [{}, {}, {}, {}] })
+    expect((await drawbridge('policy', 'check', file('plain.yaml', POLICY), '--strict')).status).toBe(0)
+  })
+
   test('explain names the deciding rule and what would be needed; no is status 1', async () => {
     const path = file('explain.yaml', POLICY)
     const yes = await drawbridge('policy', 'explain', 'dana', 'push', 'acme/api', 'refs/heads/main', '--policy', path)

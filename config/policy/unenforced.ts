@@ -1,0 +1,42 @@
+import type { Policy, Rule } from '../policy.ts'
+import type { Plan } from './approvers.ts'
+
+/** What a policy says that this gate cannot do yet, and what happens instead; nothing is passed over in silence. */
+export interface Unenforced {
+  /** The rule's place in its file, or the file's name where it is no rule's. */
+  readonly place: string
+  readonly sentence: string
+}
+
+/** Each is on the safe side: what is said instead opens less than what was written. */
+export function unenforced(policy: Policy): readonly Unenforced[] {
+  const found: Unenforced[] = []
+  const observed = policy.mode === 'observe' || policy.standings.some(({ mode }) => mode === 'observe')
+  if (observed) {
+    const sentence = 'mode: observe is not there yet; what would be refused is refused'
+    found.push({ place: policy.files[0] ?? 'policy', sentence })
+  }
+  for (const rule of policy.rules) {
+    for (const [isSaid, sentence] of shortOf(rule)) {
+      if (isSaid) found.push({ place: rule.place, sentence: `rule "${rule.name}": ${sentence}` })
+    }
+  }
+  return found
+}
+
+function shortOf(rule: Rule): readonly (readonly [boolean, string])[] {
+  const { approval, automatic, who, recurring } = rule
+  return [
+    [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
+    [rule.bytes !== undefined, 'bytes are not counted yet; it opens nothing'],
+    [rule.mode === 'observe', 'mode: observe is not there yet; what would be refused is refused'],
+    [rule.autoRequest !== undefined, 'auto_request is not there yet; a refusal names the line to type'],
+    [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
+    [(who?.onCall.length ?? 0) > 0, 'nobody is known to be on call yet; it lets nobody ask by that'],
+    [automatic?.onCall !== undefined, 'nobody is known to be on call yet; nothing is approved by itself'],
+    [namesOnCall(approval), 'nobody is known to be on call yet; others have to approve'],
+  ]
+}
+
+const namesOnCall = (plan: Plan | undefined): boolean =>
+  plan?.steps.some(({ slots }) => slots.some(slot => slot.some(({ kind }) => kind === 'on-call'))) ?? false
