@@ -27,6 +27,8 @@ import { sessions } from './api/sessions.ts'
 import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
+import { workloads } from './api/workloads.ts'
+import { hookRoutes } from './hooks/routes.ts'
 import { browserRoutes } from './login/browser.ts'
 import { inboundRoutes } from './notify/inbound.ts'
 import { linkRoutes } from './notify/links.ts'
@@ -121,6 +123,8 @@ export async function createApi(
   await app.register(health, control)
   const { links, sql, act, policy, store } = control
   if (control.notify) await app.register(async hooks => inboundRoutes(hooks, () => control.notify?.()))
+  const inbound = control.hooks
+  if (inbound) await app.register(async hooks => hookRoutes(hooks, { sql, act, ...inbound }))
   if (links)
     await app.register(async pages => linkRoutes(pages, { sql, act, policy, now: () => store.now(), ...links }))
   await app.register(authorityFiles, control)
@@ -154,7 +158,20 @@ export async function createApi(
         if (request.routeOptions.schema?.body) request.body ??= {}
       })
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
-      for (const routes of [login, signins, whoami, requests, grants, sessions, locks, tokens, keys, audit, proofs])
+      for (const routes of [
+        login,
+        workloads,
+        signins,
+        whoami,
+        requests,
+        grants,
+        sessions,
+        locks,
+        tokens,
+        keys,
+        audit,
+        proofs,
+      ])
         await api.register(routes, control)
       await api.register(notices, control)
     },

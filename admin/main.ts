@@ -35,7 +35,9 @@ import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { endForbidden } from './forbid.ts'
 import { forwardLedger, forwardSecrets } from './forward.ts'
+import { hookSecrets } from './hooks/routes.ts'
 import { createProvider } from './login/provider.ts'
+import { remoteKeys } from './login/workload.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
 import { loadOrCreateLinkKey } from './notify/link.ts'
@@ -61,6 +63,7 @@ const FIXED_HERE: Fixed = {
   ...FIXED,
   'listen.admin': ({ listen }) => place(listen.admin),
   login: ({ login }) => login,
+  workloads: ({ workloads }) => workloads,
   ca: ({ ca }) => ca,
 }
 
@@ -106,7 +109,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   let wakeEnact = () => {}
   let notify: Notify | undefined
-  let clean = cleaner([...secretsOf(settings), ...notifySecrets(settings)])
+  let clean = cleaner([...secretsOf(settings), ...notifySecrets(settings), ...hookSecrets(settings)])
   const act = createAct({
     sql,
     clean: record => clean(record),
@@ -140,6 +143,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   await policy.load(settings.policy)
   await endForbidden(sql, act, policy.standing(), Date.now())
   const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
+  let hooks = settings.hooks ?? []
   const refuse = createRefuse({ act, log })
   const opening = { sql, act, policy, now: () => store.now(), linkKey, refuse, log }
   notify = openNotify(settings, opening)
@@ -171,13 +175,16 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       enact,
       ledgerSeq: () => ledger.writer.state().seq,
       head: () => ledger.writer.state().head,
+      ...(trust && { authorityFault: () => trust.fault() }),
     }),
     ...(settings.login && { people: { settings: settings.login, provider: createProvider(settings.login) } }),
+    ...(settings.workloads && { workloads: { settings: settings.workloads, keysOf: remoteKeys() } }),
     places: placesOf(settings, () => addressOf(api, settings.listen.admin.tls ? 'https' : 'http')),
     ...(authority && { authority }),
     ...(trust && { trust }),
     notify: () => notify,
     links: { linkKey, refuse },
+    hooks: { hooks: () => hooks, refuse },
     ...tokensBy(tokenKey),
   }
 
@@ -199,6 +206,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
       await policy.load(next.policy)
       await endForbidden(sql, act, policy.standing(), Date.now())
+      hooks = next.hooks ?? []
       const before = notify
       notify = openNotify(next, opening)
       await before?.close()
@@ -206,7 +214,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await forwarding?.close()
       forwarding = forwardLedger(next, { sql, redis, act, isWriter, log })
       // The old ones too: what they opened may not have been changed yet.
-      clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one)]))
+      clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one), ...hookSecrets(one)]))
       const version = settingsVersion(next.file)
       const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
       // They are in use: that this could not be recorded does not take them back.

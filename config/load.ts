@@ -8,6 +8,7 @@ import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
 import type { Listener, LoginRole, LoginSettings, Settings, UpstreamSettings } from './settings.ts'
 import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
+import { PRESETS, type Preset, type WorkloadSettings } from './workload.ts'
 import { type Path, readYaml, type Yaml } from './yaml.ts'
 
 /**
@@ -99,6 +100,7 @@ function settings(given: Written, file: string): Settings {
       },
     }),
     ...(given.login && { login: login(given.login) }),
+    ...(given.workloads && { workloads: Object.entries(given.workloads).map(workload) }),
     ssh: {
       hostKeys: given.ssh.host_keys.map(absolute),
       // One entry may be a whole file of keys.
@@ -130,6 +132,7 @@ function settings(given: Written, file: string): Settings {
       redisSilence: given.limits.redis_silence,
     },
     ...(given.notify && { notify: given.notify }),
+    ...(given.hooks && { hooks: given.hooks }),
     ledger: {
       whenAway: given.ledger.when_away,
       spoolBytes: given.ledger.spool,
@@ -144,6 +147,14 @@ function settings(given: Written, file: string): Settings {
       folder: given.reuse.folder === undefined ? undefined : absolute(given.reuse.folder),
     },
   }
+}
+
+function workload([name, given]: [string, NonNullable<Written['workloads']>[string]]): WorkloadSettings {
+  const { preset, issuer, audience, claims, lasts } = given
+  const known: Preset = PRESETS[preset]
+  // The schema refuses a preset without either.
+  const at = issuer ?? new URL(known.issuer ?? '')
+  return { name, preset, issuer: at, audience, claims: new Map(Object.entries(claims)), lasts }
 }
 
 function login(given: NonNullable<Written['login']>): LoginSettings {

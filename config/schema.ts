@@ -5,6 +5,7 @@ import { checkRepositoryPattern } from '../grant/pattern.ts'
 import { EVENTS } from './notify.ts'
 import { CLOCK_FORM, DAYS_FORM, isZone, readClock, readDays, weekly } from './policy/hours.ts'
 import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from './units.ts'
+import { claimsFault, PRESETS, type Preset, type PresetName } from './workload.ts'
 
 /**
  * The shape of `drawbridge.yaml`. Every leaf says in its message what is accepted there; load.ts puts the place and what
@@ -599,21 +600,51 @@ const notify = section({
   channels: Object.entries(named).map(([name, said]) => ({ name, ...said })),
 }))
 
+// --- hooks ------------------------------------------------------------------------------------------------------------
+
+const host = {
+  secret: matching(/^[\x21-\x7e]{16,300}$/, 'a secret of 16 characters or more').describe(
+    'What the host proves itself by.',
+  ),
+  upstream: text('the name of an upstream').describe('Which of the upstreams it is.'),
+  organization: text('a name at the host')
+    .optional()
+    .describe('Members who leave this organization or top group are locked out; nobody is without it.'),
+  principal: text('a name with {login} in it')
+    .default('{login}')
+    .describe('The principal of somebody whose name at the host is {login}.'),
+}
+const hookKinds = {
+  revoke: section({
+    type: z.literal('revoke'),
+    secret: matching(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, 'whsec_ and at least 24 bytes in base64'),
+  }),
+  github: section({ type: z.literal('github'), ...host }),
+  gitlab: section({ type: z.literal('gitlab'), ...host }),
+}
+const hooks = z
+  .record(
+    matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'),
+    z.discriminatedUnion('type', [hookKinds.revoke, hookKinds.github, hookKinds.gitlab], {
+      error: `expected a mapping whose type is ${Object.keys(hookKinds).join(', ')}`,
+    }),
+  )
+  .transform(named => Object.entries(named).map(([name, said]) => ({ name, ...said })))
+
 const ISSUER_FORM = "the provider's issuer: an https:// URL (http:// on this machine only), without ? and #"
 const claimName = (accepts: string) => matching(/^[\x21-\x7e]{1,200}$/, accepts)
 const texts = (accepts: string) => list(text(accepts), `a list of texts, each ${accepts}`)
 
+const issuer = z.string({ error: `expected ${ISSUER_FORM}` }).transform((written, context) => {
+  const url = URL.canParse(written) ? new URL(written) : undefined
+  const here = url?.protocol === 'http:' && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+  if (url && (url.protocol === 'https:' || here) && !url.username && !url.search && !url.hash) return url
+  context.issues.push({ code: 'custom', message: `expected ${ISSUER_FORM}`, input: written })
+  return z.NEVER
+})
+
 const login = section({
-  issuer: z
-    .string({ error: `expected ${ISSUER_FORM}` })
-    .transform((written, context) => {
-      const url = URL.canParse(written) ? new URL(written) : undefined
-      const here = url?.protocol === 'http:' && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
-      if (url && (url.protocol === 'https:' || here) && !url.username && !url.search && !url.hash) return url
-      context.issues.push({ code: 'custom', message: `expected ${ISSUER_FORM}`, input: written })
-      return z.NEVER
-    })
-    .describe('The issuer of the OpenID Connect provider people sign in with.'),
+  issuer: issuer.describe('The issuer of the OpenID Connect provider people sign in with.'),
   client_id: text('the client id the provider has for us').describe('What the provider calls this gate.'),
   client_secret: secret('a client secret').optional().describe('Its secret; none: a public client.'),
   scopes: texts('a scope')
@@ -671,6 +702,36 @@ const control = section({
   ca_file: text('the path of a file').optional().describe('Certificates to trust besides, PEM.'),
 })
 
+const presetNames = Object.keys(PRESETS) as PresetName[]
+const workload = section({
+  preset: z
+    .literal(presetNames, { error: `expected ${presetNames.join(', ')}` })
+    .describe(`Which CI system: ${presetNames.join(', ')}.`),
+  issuer: issuer.optional().describe('Its issuer, where it is not the usual one of that CI system.'),
+  audience: text('the audience jobs ask for').describe('The `aud` tokens must have, and the only one.'),
+  claims: z
+    .record(z.string(), z.union([text('a text').transform(one => [one]), texts('a value')]), {
+      error: 'expected a mapping of claims to the value, or values, they may have',
+    })
+    .describe(
+      'Claims by their value, values, or patterns with `*`; an id that is never given again must be among them.',
+    ),
+  lasts: duration(MINUTE, 12 * HOUR)
+    .prefault('1h')
+    .describe('How long the token is good that a job is given.'),
+}).superRefine(({ preset, issuer: at, claims }, context) => {
+  const known: Preset = PRESETS[preset]
+  if (at === undefined && known.issuer === undefined) {
+    context.addIssue({
+      code: 'custom',
+      path: ['issuer'],
+      message: `expected the issuer; ${preset} has one for each organisation`,
+    })
+  }
+  const fault = claimsFault(preset, new Map(Object.entries(claims)))
+  if (fault !== undefined) context.addIssue({ code: 'custom', path: ['claims'], message: fault })
+})
+
 /** `drawbridge.yaml` as written; parsing it gives values in milliseconds and bytes with every default filled in. */
 export const SETTINGS = section({
   name: matching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'a name of letters, digits, dot, dash and underscore')
@@ -703,6 +764,12 @@ export const SETTINGS = section({
     .describe('Path of the policy file or folder; relative to this file.'),
   control: control.optional(),
   login: login.optional(),
+  workloads: z
+    .record(matching(/^[a-z0-9][a-z0-9._-]{0,62}$/, 'a name'), workload, {
+      error: 'expected a mapping of names to workloads',
+    })
+    .optional()
+    .describe('CI jobs that may exchange their own token for one of the gate.'),
   ssh: ssh.prefault({}),
   ca: ca.optional().describe('The SSH certificate authority of this gate; without this section there is none.'),
   proxy_protocol: list(cidr, 'a list of networks')
@@ -711,6 +778,9 @@ export const SETTINGS = section({
   limits: limits.prefault({}),
   ledger: ledger.prefault({}),
   notify: notify.optional(),
+  hooks: hooks
+    .optional()
+    .describe('Who may tell the gate from outside that access is to end: type revoke, github or gitlab.'),
   reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams }, context) => {
   if (authority !== undefined) return

@@ -1,4 +1,6 @@
+import type { HookSettings } from './hooks.ts'
 import type { NotifySettings } from './notify.ts'
+import type { WorkloadSettings } from './workload.ts'
 
 /** What `drawbridge.yaml` says, checked and with every default filled in. */
 
@@ -140,6 +142,8 @@ export interface Settings {
   readonly policy: string | undefined
   /** Absent: nothing can be asked of the control plane over SSH. */
   readonly control?: ControlSettings
+  /** Jobs of CI systems that may exchange their own token for one of the gate's. */
+  readonly workloads?: readonly WorkloadSettings[]
   /** Absent: nobody signs in here; tokens and keys are handed out. */
   readonly login?: LoginSettings
   readonly ssh: {
@@ -177,6 +181,8 @@ export interface Settings {
   }
   /** Who is told what, and where; absent: nobody. */
   readonly notify?: NotifySettings
+  /** Who may tell from outside that access is to end. */
+  readonly hooks?: readonly HookSettings[]
   /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
   readonly ledger: {
     readonly whenAway: 'refuse' | 'spool'

@@ -30,6 +30,7 @@ export const OPEN: readonly string[] = [
   'POST /login/device',
   'POST /login/token',
   'POST /login/refresh',
+  'POST /login/workload',
   'POST /logout',
 ]
 

@@ -7,10 +7,13 @@ import type { Retention } from '../../audit/retain.ts'
 import type { Tail } from '../../audit/tail.ts'
 import type { AuthorityClient } from '../../ca/client.ts'
 import type { Role } from '../../ca/token.ts'
+import type { WorkloadSettings } from '../../config/workload.ts'
 import type { Store } from '../../grant/store.ts'
 import type { KnownAuthority } from '../authority.ts'
 import type { Enact } from '../enact.ts'
+import type { HookOptions } from '../hooks/routes.ts'
 import type { People } from '../login/provider.ts'
+import type { KeysOf } from '../login/workload.ts'
 import type { LinkOptions } from '../notify/links.ts'
 import type { Notify } from '../notify/notify.ts'
 import type { PolicyInForce } from '../policy.ts'
@@ -34,12 +37,16 @@ export interface Control {
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
+  /** What may come in from outside to end access. */
+  readonly hooks?: Pick<HookOptions, 'hooks' | 'refuse'>
   /** By what one-time links are known; without it there are none. */
   readonly links?: Pick<LinkOptions, 'linkKey' | 'refuse'>
   /** What tells people; nothing where no channel is set up. */
   readonly notify?: () => Pick<Notify, 'channel' | 'wake'> | undefined
   /** Absent: people sign in nowhere. */
   readonly people?: People
+  /** CI jobs that exchange their token for one of ours, and where keys of issuers are found. */
+  readonly workloads?: { readonly settings: readonly WorkloadSettings[]; readonly keysOf: KeysOf }
   /** The URLs people reach the gate by, without a slash at the end. */
   readonly places: {
     readonly http?: string

@@ -267,7 +267,7 @@ function keyOf(blob: Buffer) {
   return { fingerprint: fingerprint(blob), algorithm: readUserKey(blob).type, publicKey: publicKeyLine(blob) }
 }
 
-function originOf(request: FastifyRequest): Origin {
+export function originOf(request: FastifyRequest): Origin {
   const agent = (request.headers['user-agent'] ?? '').replace(/[\p{C}]/gu, ' ').slice(0, AGENT_CHARACTERS_MAX)
   return { transport: 'http', address: request.ip ?? 'local', connection: newId('c'), agent }
 }

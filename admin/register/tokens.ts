@@ -1,5 +1,5 @@
 import type { Sql } from 'postgres'
-import type { Act } from './act.ts'
+import type { Act, Change } from './act.ts'
 import { bar } from './locks.ts'
 
 export interface RegisteredToken {
@@ -18,13 +18,20 @@ export async function registerToken(
   token: { id: string; principal: string; roles: readonly string[]; expires: Date },
   by: string,
 ): Promise<void> {
+  await act(change => writeToken(change, token, by))
+}
+
+/** The same as part of a larger change. */
+export async function writeToken(
+  change: Change,
+  token: { id: string; principal: string; roles: readonly string[]; expires: Date },
+  by: string,
+): Promise<void> {
   const { id, principal, roles, expires } = token
-  await act(async change => {
-    await change.sql`
-      insert into control.token (id, principal, roles, created_by, expires)
-      values (${id}, ${principal}, ${[...roles]}, ${by}, ${expires})`
-    change.record({ kind: 'token.created', by, token: id, principal, roles, expires: expires.toISOString() })
-  })
+  await change.sql`
+    insert into control.token (id, principal, roles, created_by, expires)
+    values (${id}, ${principal}, ${[...roles]}, ${by}, ${expires})`
+  change.record({ kind: 'token.created', by, token: id, principal, roles, expires: expires.toISOString() })
 }
 
 export async function revokeToken(act: Act, id: string, by: string): Promise<'done' | 'ended' | 'unknown'> {
