@@ -516,12 +516,20 @@ describe('a window for one use', () => {
     expect([refs['refs/heads/one'], refs['refs/heads/two']].filter(Boolean)).toEqual([id])
   })
 
-  test('gives one pack', async () => {
-    const { repository } = await fixture('onepack')
+  // A small answer has ended before the use is counted, and must not be taken for one that was stopped.
+  test.each([
+    ['http', 'web'],
+    ['http', 'local'],
+    ['ssh', 'ssh1'],
+    ['ssh', 'web'],
+  ] as const)('gives one pack, and all of it: over %s from %s', async (transport, upstream) => {
+    const { own } = await fixture(`onepack-${transport}-${upstream}`)
+    const repository = `${upstream}/acme/onepack-${transport}-${upstream}`
     await stand.grant({ repository, actions: ['fetch'], uses: 1 })
-    const { url, env } = await stand.remote('ssh', repository)
+    const { url, env } = await stand.remote(transport, repository)
     expect((await git(['ls-remote', url], { env })).status).toBe(0)
-    await cloneRepository(url, { env })
+    const work = await cloneRepository(url, { env })
+    expect(await gitOk(['rev-parse', 'HEAD'], { cwd: work })).toBe((await refsOf(own))['refs/heads/main'])
     const { url: again } = await stand.remote('http', repository)
     expect((await git(['ls-remote', again])).stderr).toMatch(/no open window|used up/)
   })
