@@ -251,7 +251,22 @@ export class Spool {
     })
   }
 
+  /** Writes a segment. When the disk itself is full the spool slides: what it has must do. */
   async #put(bytes: Buffer): Promise<void> {
+    try {
+      await this.#putAt(bytes)
+    } catch (error) {
+      // With less than a step readers could not be apart at all.
+      if (!isFull(error) || this.#sliding || this.#written < STEP_BYTES) throw error
+      this.#disk.give(this.#capacity - this.#written)
+      this.#capacity = this.#written
+      this.#sliding = true
+      await this.#room(bytes.length)
+      await this.#putAt(bytes)
+    }
+  }
+
+  async #putAt(bytes: Buffer): Promise<void> {
     this.#file ??= await this.#create()
     const start = this.#written % this.#capacity
     const straight = Math.min(bytes.length, this.#capacity - start)
@@ -357,6 +372,11 @@ export class SpoolReader extends Readable {
     this.#onBegun()
     this.#spool.readOn()
   }
+}
+
+/** No disk, no quota, or no longer file allowed. */
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && /^(?:ENOSPC|EDQUOT|EFBIG)$/.test(String(error.code))
 }
 
 async function writeAt(file: FileHandle, bytes: Buffer, position: number): Promise<void> {

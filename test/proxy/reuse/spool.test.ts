@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { type Disk, Spool, SpoolError, type SpoolReader, STEP_BYTES } from '../../../proxy/reuse/spool.ts'
-import { temporaryFolder } from '../../support/program.ts'
+import { runProgram, temporaryFolder } from '../../support/program.ts'
 
 /** A disk of so many bytes, and what is taken of it. */
 function diskOf(bytes: number): Disk & { taken: number; most: number } {
@@ -176,6 +176,24 @@ describe('longer than the disk', () => {
     expect(() => spool.reader()).toThrow('the beginning of this answer is gone')
     spool.discard()
     await vi.waitFor(() => expect(disk.taken).toBe(0))
+  })
+
+  test('a disk that is full before it may be: it slides as well', async () => {
+    // A process whose files may be no longer than 2 MiB; the kernel's signal for it is ignored, so that it is told by the write.
+    const program = `
+      import { randomBytes } from 'node:crypto'
+      import { Spool } from ${JSON.stringify(new URL('../../../proxy/reuse/spool.ts', import.meta.url).href)}
+      let taken = 0
+      const disk = { take: bytes => { taken += bytes; return true }, give: bytes => { taken -= bytes } }
+      const spool = new Spool({ folder: ${JSON.stringify(temporaryFolder('full'))}, disk, onIdle: () => {} })
+      const read = spool.reader().toArray()
+      const whole = randomBytes(8 << 20)
+      for (let at = 0; at < whole.length; at += 65536) await spool.append(whole.subarray(at, at + 65536))
+      await spool.end()
+      console.log(Buffer.concat(await read).equals(whole), spool.entire, taken <= 4 << 20)
+    `
+    const limited = ['-c', 'trap "" XFSZ; ulimit -f 4096; exec "$@"', 'sh', process.execPath, '--input-type=module']
+    expect((await runProgram('sh', [...limited, '-e', program])).trim()).toBe('true false true')
   })
 
   test('a reader alone holds the host up for as long as they like', async () => {
