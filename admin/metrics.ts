@@ -11,6 +11,8 @@ export function controlMetrics(of: {
   readonly store: Store
   readonly enact: Pick<Enact, 'state'>
   readonly ledgerSeq: () => number
+  /** Why the certificate authority is not followed, if it is not; left out where there is none. */
+  readonly authorityFault?: () => string | undefined
   /** The last head signed here. */
   readonly head?: () => { readonly seq: number; readonly time: string } | undefined
 }): Registry {
@@ -53,5 +55,14 @@ export function controlMetrics(of: {
     const [row] = await of.sql<{ waiting: string }[]>`select count(*) as waiting from audit.inbox`
     return Number(row?.waiting ?? 0)
   })
+  if (of.authorityFault) {
+    gauge(
+      'drawbridge_authority_followed',
+      '1 while the certificate authority answers, and proxies are told of it',
+      () => {
+        return Number(of.authorityFault?.() === undefined)
+      },
+    )
+  }
   return registry
 }

@@ -35,13 +35,7 @@ export const health: FastifyPluginAsyncZod<Control> = async (app, control) => {
 }
 
 /** What the control plane needs, each `ok` or what is wrong. */
-export async function controlChecks({
-  sql,
-  store,
-  enact,
-  ledgerFault,
-  trust,
-}: Control): Promise<Record<string, string>> {
+export async function controlChecks({ sql, store, enact, ledgerFault }: Control): Promise<Record<string, string>> {
   return {
     postgres: await check(sql`select`.then(() => undefined)),
     redis: await check(
@@ -49,7 +43,6 @@ export async function controlChecks({
     ),
     enactment: enact.state().fault ?? 'ok',
     ledger: ledgerFault() ?? 'ok',
-    ...(trust && { authority: trust.fault() ?? 'ok' }),
   }
 }
 

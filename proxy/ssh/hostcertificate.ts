@@ -5,7 +5,8 @@ import type { AuthorityClient } from '../../ca/client.ts'
 const LIFETIME_MILLISECONDS = 30 * 24 * 3_600_000
 /** Asked for anew when a third of its time is left. */
 const RENEW_MILLISECONDS = LIFETIME_MILLISECONDS / 3
-const LOOK_MILLISECONDS = 60_000
+/** An authority that starts after us is met soon; one that is asked nothing costs nothing. */
+const LOOK_MILLISECONDS = 5_000
 /** An authority that is not there must not keep a proxy from starting. */
 const FIRST_MILLISECONDS_MAX = 3_000
 

@@ -113,7 +113,7 @@ test('every metric that the dashboard and the alerts name is one that a role has
   const settings = plainSettings({ redis: stand.redis.url, postgres: stand.postgres.url, state })
   const roles = [
     stand.proxies[0]!,
-    await admin(settings, { log }),
+    await admin({ ...settings, ca: { ...settings.ca, configured: true } }, { log }),
     await ca(
       { ...settings, ca: { ...settings.ca, configured: true, passphrase: 'of the test' } },
       { log, trial: true },
