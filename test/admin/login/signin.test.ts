@@ -17,7 +17,11 @@ let sql: Sql
 let redis: ReturnType<typeof connectRedis>
 let store: Store
 
-const POLICY = 'version: 1\nrules: []\n'
+const POLICY = `version: 1
+requests:
+  - { name: push, trigger: push, repositories: acme/*, approvers: leads, mfa: 15m }
+  - { name: read, trigger: clone, repositories: acme/*, approvers: leads }
+`
 
 beforeAll(async () => {
   engines = await Promise.all([startRedis(), startPostgres()])
@@ -178,6 +182,35 @@ describe('a sign-in', () => {
     const page = await createWalker().go(`${gate.url}/login?code=BBBB-BBBB`)
     expect(page.text).toContain('not known')
     expect(page.url.origin).toBe(gate.url)
+  })
+})
+
+describe('somebody who has signed in', () => {
+  const ask = (token: string, actions: string[]) =>
+    api(
+      'POST',
+      '/requests',
+      { repository: 'acme/app', actions, refs: actions.includes('fetch') ? [] : ['main'], for: '1h' },
+      token,
+    )
+
+  test('approves what the policy gives their group of the provider, and nobody else does', async () => {
+    provider.people.set('carol', { groups: ['other'] })
+    const [alice, bob, carol] = [await signIn('alice'), await signIn('bob'), await signIn('carol')]
+    const { body: asked } = await ask(alice.token, ['fetch'])
+    expect(asked).toMatchObject({ state: 'requested', principal: 'alice' })
+    const vote = (token: string) => api('POST', `/requests/${asked.id}/approve`, { digest: asked.digest }, token)
+    expect((await vote(carol.token)).status).toBe(403)
+    expect(await vote(bob.token)).toMatchObject({ status: 200, body: { state: 'approved' } })
+  })
+
+  test('passes a rule that wants a second factor only with one', async () => {
+    const [alice, bob] = [await signIn('alice'), await signIn('bob')]
+    expect(await ask(alice.token, ['update'])).toMatchObject({
+      status: 403,
+      body: { detail: expect.stringContaining('second factor') },
+    })
+    expect(await ask(bob.token, ['update'])).toMatchObject({ status: 201 })
   })
 })
 
