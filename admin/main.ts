@@ -63,6 +63,8 @@ const FIXED_HERE: Fixed = {
   ...FIXED,
   'listen.admin': ({ listen }) => place(listen.admin),
   login: ({ login }) => login,
+  'ledger.retention': ({ ledger }) => ledger.retention,
+  'ledger.archive': ({ ledger }) => ledger.archive,
   workloads: ({ workloads }) => workloads,
   ca: ({ ca }) => ca,
 }

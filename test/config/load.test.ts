@@ -346,6 +346,8 @@ test('where the ledger is sent on to is read, and in the clear it goes no furthe
   expect(complaints(forwarding(`{ type: webhook, url: "https://u@acme.example/", secret: ${secret} }`))).toHaveLength(1)
   const short = complaints(forwarding('{ type: webhook, url: "https://acme.example/", secret: "whsec_c2hvcnQ=" }'))
   expect(short[0]).toContain('24 bytes')
+  const broken = forwarding(`{ type: webhook, url: "https://acme.example/", secret: "${secret}a" }`)
+  expect(complaints(broken)[0]).toContain('base64')
   expect(short[0]).not.toContain('c2hvcnQ')
   expect(complaints(forwarding('{ type: kafka }'))[0]).toContain('syslog, webhook, redis, s3')
 })
