@@ -1,0 +1,77 @@
+import type { FastifyInstance } from 'fastify'
+import type { Sql } from 'postgres'
+import type { HookSettings } from '../../config/hooks.ts'
+import type { Incoming } from '../notify/channel.ts'
+import type { Refuse } from '../notify/refusals.ts'
+import type { Act } from '../register/act.ts'
+import { carryOut } from './effect.ts'
+import { fromGithub, fromGitlab, type Heard } from './hosts.ts'
+import { fromWatcher } from './revoke.ts'
+
+/** `POST /hooks/NAME`: what may end access from outside. Whatever is believed gets 204, anything else an empty 404. */
+
+const BODY_BYTES_MAX = 1 << 20
+const PER_MINUTE_MAX = 600
+/** How long a delivery that comes again is known. */
+const REMEMBERED_MILLISECONDS = 86_400_000
+
+export interface HookOptions {
+  readonly sql: Sql
+  readonly act: Act
+  readonly refuse: Refuse
+  readonly hooks: () => readonly HookSettings[]
+}
+
+export function hookRoutes(app: FastifyInstance, { sql, act, refuse, hooks }: HookOptions): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: BODY_BYTES_MAX }, (_request, body, done) =>
+    done(null, body),
+  )
+  app.post<{ Params: { name: string } }>(
+    '/hooks/:name',
+    { schema: { hide: true }, config: { rateLimit: { max: PER_MINUTE_MAX, timeWindow: 60_000 } } },
+    async (request, reply) => {
+      const hook = hooks().find(({ name }) => name === request.params.name)
+      if (hook === undefined || !Buffer.isBuffer(request.body)) return await reply.code(404).send()
+      const header = (name: string) => {
+        const value = request.headers[name]
+        return typeof value === 'string' ? value : undefined
+      }
+      const heard = hear(hook, { raw: request.body, header, address: request.ip })
+      if ('refused' in heard) {
+        const reason = `what came to /hooks/${hook.name} was not believed: ${heard.refused}`
+        await refuse({ channel: hook.name, code: heard.refused, reason, address: request.ip })
+        return await reply.code(404).send()
+      }
+      const id = heard.id === undefined ? undefined : `hook:${hook.name}:${heard.id.slice(0, 200)}`
+      if (id !== undefined && (await isKnown(id))) return await reply.code(204).send()
+      const how = { by: `hook:${hook.name}`, reason: heard.reason }
+      for (const effect of heard.effects) await carryOut({ sql, act }, effect, how)
+      // Only now: what failed half-way is to be done when it comes again.
+      if (id !== undefined) await remember(id)
+      return await reply.code(204).send()
+    },
+  )
+
+  const isKnown = async (id: string) => (await sql`select from control.link_used where id = ${id}`).length > 0
+
+  async function remember(id: string): Promise<void> {
+    const expires = new Date(Date.now() + REMEMBERED_MILLISECONDS)
+    await sql`insert into control.link_used (id, expires) values (${id}, ${expires}) on conflict do nothing`
+  }
+}
+
+function hear(hook: HookSettings, incoming: Incoming): Heard {
+  switch (hook.type) {
+    case 'revoke':
+      return fromWatcher(hook, incoming)
+    case 'github':
+      return fromGithub(hook, incoming)
+    case 'gitlab':
+      return fromGitlab(hook, incoming)
+  }
+}
+
+/** What must never stand in a record. */
+export const hookSecrets = ({ hooks }: { readonly hooks?: readonly HookSettings[] }): string[] =>
+  hooks?.map(({ secret }) => secret) ?? []

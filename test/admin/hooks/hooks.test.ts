@@ -1,0 +1,305 @@
+import { createHmac } from 'node:crypto'
+import fc from 'fast-check'
+import fastify, { type FastifyInstance } from 'fastify'
+import { pino } from 'pino'
+import { Webhook } from 'standardwebhooks'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { hookRoutes } from '../../../admin/hooks/routes.ts'
+import { createRefuse } from '../../../admin/notify/refusals.ts'
+import { findGrant, issueGrant } from '../../../admin/register/grants.ts'
+import { registerKey } from '../../../admin/register/keys.ts'
+import { findLock, unlockPrincipal } from '../../../admin/register/locks.ts'
+import type { HookSettings } from '../../../config/hooks.ts'
+import { type Engines, HOUR, startEngines } from '../control.ts'
+
+const WATCHER = `whsec_${Buffer.alloc(32, 3).toString('base64')}`
+const GITHUB = 'a secret of the github hook'
+const GITLAB = 'a token of the gitlab hook'
+const hooks: HookSettings[] = [
+  { type: 'revoke', name: 'siem', secret: WATCHER },
+  {
+    type: 'github',
+    name: 'github',
+    secret: GITHUB,
+    upstream: 'acme',
+    organization: 'Octo-Org',
+    principal: '{login}@acme.example',
+  },
+  {
+    type: 'gitlab',
+    name: 'gitlab',
+    secret: GITLAB,
+    upstream: 'forge',
+    organization: 'storecloud',
+    principal: '{login}',
+  },
+]
+
+let engines: Engines
+let app: FastifyInstance
+let base: string
+beforeAll(async () => {
+  engines = await startEngines()
+  app = fastify()
+  const { sql, act } = engines
+  hookRoutes(app, { sql, act, refuse: createRefuse({ act, log: pino({ level: 'silent' }) }), hooks: () => hooks })
+  base = await app.listen({ host: '127.0.0.1', port: 0 })
+})
+afterAll(async () => {
+  await app?.close()
+  await engines?.stop()
+})
+afterEach(async () => {
+  await engines.reset()
+  await engines.sql`truncate control.link_used`
+})
+
+type Headers = Record<string, string>
+
+async function post(name: string, body: string, headers: Headers): Promise<number> {
+  const response = await fetch(`${base}/hooks/${name}`, { method: 'POST', headers, body })
+  expect(await response.text()).toBe('')
+  return response.status
+}
+
+let deliveries = 0
+const github = (event: string, body: string): Headers => ({
+  'content-type': 'application/json',
+  'x-github-event': event,
+  'x-github-delivery': `72d3162e-cc78-11e3-81ab-${++deliveries}`,
+  'x-hub-signature-256': `sha256=${createHmac('sha256', GITHUB).update(body).digest('hex')}`,
+})
+const gitlab = (): Headers => ({
+  'content-type': 'application/json',
+  'x-gitlab-event': 'System Hook',
+  'x-gitlab-token': GITLAB,
+  'idempotency-key': `key-${++deliveries}`,
+})
+const watcher = (body: string, at = new Date(), id = `msg_${++deliveries}`): Headers => ({
+  'content-type': 'application/json',
+  'webhook-id': id,
+  'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
+  'webhook-signature': new Webhook(WATCHER).sign(id, at, body),
+})
+
+async function grant(repository: string): Promise<string> {
+  const one = await engines.grant({ repository })
+  await issueGrant(engines.act, one, 'test')
+  return one.id
+}
+const ended = async (id: string) => (await findGrant(engines.sql, id))?.ended
+const isLocked = async (principal: string) => (await findLock(engines.sql, principal))?.locked === true
+const refusals = async () => (await engines.records('channel.refused')).map(({ channel, code }) => `${channel} ${code}`)
+
+// After the examples of docs.github.com/en/webhooks/webhook-events-and-payloads: the members that are read, and some that are not.
+const GITHUB_PAYLOADS = {
+  memberRemoved: {
+    action: 'member_removed',
+    membership: {
+      url: 'https://api.github.com/orgs/octo-org/memberships/hubot',
+      state: 'active',
+      role: 'member',
+      user: { login: 'hubot', id: 1, type: 'User' },
+    },
+    organization: { login: 'octo-org', id: 33435682 },
+    sender: { login: 'codertocat', id: 21031067 },
+  },
+  deleted: {
+    action: 'deleted',
+    repository: { id: 118, name: 'Hello-World', full_name: 'Codertocat/Hello-World', owner: { login: 'Codertocat' } },
+    sender: { login: 'Codertocat' },
+  },
+  renamed: {
+    action: 'renamed',
+    changes: { repository: { name: { from: 'old-name' } } },
+    repository: { id: 118, name: 'new-name', full_name: 'Codertocat/new-name', owner: { login: 'Codertocat' } },
+  },
+  transferred: {
+    action: 'transferred',
+    changes: { owner: { from: { organization: { login: 'before' } } } },
+    repository: { id: 118, name: 'Hello-World', full_name: 'after/Hello-World', owner: { login: 'after' } },
+  },
+}
+// After the examples of docs.gitlab.com/administration/system_hooks.
+const GITLAB_PAYLOADS = {
+  destroyed: {
+    created_at: '2012-07-21T07:30:58Z',
+    event_name: 'project_destroy',
+    name: 'Underscore',
+    path: 'underscore',
+    path_with_namespace: 'jsmith/underscore',
+    project_id: 73,
+  },
+  renamed: {
+    event_name: 'project_rename',
+    path: 'underscore',
+    path_with_namespace: 'jsmith/underscore',
+    project_id: 73,
+    old_path_with_namespace: 'jsmith/overscore',
+  },
+  removed: {
+    event_name: 'user_remove_from_group',
+    group_access: 'Maintainer',
+    group_id: 78,
+    group_name: 'StoreCloud',
+    group_path: 'storecloud',
+    user_email: 'johnsmith@gitlab.com',
+    user_name: 'John Smith',
+    user_username: 'johnsmith',
+    user_id: 41,
+  },
+}
+
+describe('GitHub', () => {
+  test('says that a member was removed: they are locked out, and the record says by whom', async () => {
+    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    expect(await post('github', body, github('organization', body))).toBe(204)
+    expect(await isLocked('hubot@acme.example')).toBe(true)
+    expect(await engines.records('principal.locked')).toMatchObject([
+      { by: 'hook:github', principal: 'hubot@acme.example', reason: 'hubot left Octo-Org, says github' },
+    ])
+  })
+
+  test('says that a member left another organization, and nobody is locked', async () => {
+    const { memberRemoved } = GITHUB_PAYLOADS
+    const body = JSON.stringify({ ...memberRemoved, organization: { login: 'elsewhere' } })
+    expect(await post('github', body, github('organization', body))).toBe(204)
+    expect(await isLocked('hubot@acme.example')).toBe(false)
+  })
+
+  test.each([
+    ['deleted', 'acme/codertocat/hello-world'],
+    ['renamed', 'acme/Codertocat/old-name'],
+    ['transferred', 'acme/before/Hello-World'],
+  ] as const)('says that a repository was %s: its windows end, and no other', async (what, repository) => {
+    const own = await grant(repository)
+    const other = await grant('acme/Codertocat/other')
+    const wide = await grant('acme/**')
+    const body = JSON.stringify(GITHUB_PAYLOADS[what])
+    expect(await post('github', body, github('repository', body))).toBe(204)
+    expect(await ended(own)).toMatchObject({ how: 'revoked', by: 'hook:github' })
+    expect([await ended(other), await ended(wide)]).toEqual([undefined, undefined])
+  })
+
+  test('says something once more, and an unlock in between stays', async () => {
+    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    const headers = github('organization', body)
+    expect(await post('github', body, headers)).toBe(204)
+    await unlockPrincipal(engines.act, { principal: 'hubot@acme.example', by: 'root', reason: 'back' })
+    expect(await post('github', body, headers)).toBe(204)
+    expect(await isLocked('hubot@acme.example')).toBe(false)
+  })
+
+  test('is not who signs wrong, with SHA-1, not at all, or for the same JSON in other bytes', async () => {
+    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    const good = github('organization', body)
+    const { 'x-hub-signature-256': signature = '', ...unsigned } = good
+    const sha1 = `sha1=${createHmac('sha1', GITHUB).update(body).digest('hex')}`
+    for (const headers of [
+      unsigned,
+      { ...unsigned, 'x-hub-signature': sha1 },
+      { ...good, 'x-hub-signature-256': sha1 },
+      { ...good, 'x-hub-signature-256': signature.slice(7) },
+      { ...good, 'x-hub-signature-256': `sha256=${'0'.repeat(64)}` },
+    ]) {
+      expect(await post('github', body, headers)).toBe(404)
+    }
+    expect(await post('github', JSON.stringify(JSON.parse(body), null, 1), good)).toBe(404)
+    expect(await isLocked('hubot@acme.example')).toBe(false)
+    expect(await refusals()).toEqual([
+      'github unsigned',
+      'github unsigned',
+      ...Array.from({ length: 4 }, () => 'github signature'),
+    ])
+  })
+})
+
+describe('GitLab', () => {
+  test('says that a member of the group was removed, and that projects moved', async () => {
+    const [destroyed, renamed] = [await grant('forge/jsmith/underscore'), await grant('forge/jsmith/overscore')]
+    for (const payload of Object.values(GITLAB_PAYLOADS)) {
+      expect(await post('gitlab', JSON.stringify(payload), gitlab())).toBe(204)
+    }
+    expect(await ended(destroyed)).toMatchObject({ reason: 'jsmith/underscore was deleted, says gitlab' })
+    expect(await ended(renamed)).toMatchObject({ reason: 'jsmith/overscore was renamed, says gitlab' })
+    expect(await isLocked('johnsmith')).toBe(true)
+  })
+
+  test('is not who has no token or another one', async () => {
+    const body = JSON.stringify(GITLAB_PAYLOADS.removed)
+    const { 'x-gitlab-token': _, ...without } = gitlab()
+    expect(await post('gitlab', body, without)).toBe(404)
+    expect(await post('gitlab', body, { ...without, 'x-gitlab-token': `${GITLAB}x` })).toBe(404)
+    expect(await isLocked('johnsmith')).toBe(false)
+    expect(await refusals()).toEqual(['gitlab unsigned', 'gitlab signature'])
+  })
+})
+
+describe('a watcher', () => {
+  test('ends access by person, by repository and by key, at once', async () => {
+    const wide = await grant('acme/prod-*')
+    const other = await grant('acme/docs')
+    const fingerprint = `SHA256:${'a'.repeat(43)}`
+    const key = { fingerprint, principal: 'alice', algorithm: 'ssh-ed25519', publicKey: 'AAAA', title: 'laptop' }
+    await registerKey(engines.act, { ...key, expires: new Date(Date.now() + HOUR) }, 'alice')
+    const body = JSON.stringify({ principal: 'alice', repository: 'acme/prod-1', key: fingerprint, reason: 'malware' })
+    expect(await post('siem', body, watcher(body))).toBe(204)
+    expect(await isLocked('alice')).toBe(true)
+    expect(await ended(wide)).toMatchObject({ how: 'revoked', by: 'hook:siem', reason: 'malware' })
+    expect(await ended(other)).toBeUndefined()
+    expect(await engines.records('key.revoked')).toMatchObject([{ by: 'hook:siem', fingerprint }])
+  })
+
+  test('is not who signs wrong, long ago, for another id or other bytes', async () => {
+    const body = JSON.stringify({ principal: 'alice', reason: 'malware' })
+    const good = watcher(body)
+    for (const [sent, headers] of [
+      [body, { 'content-type': 'application/json' }],
+      [body, { ...good, 'webhook-id': 'msg_other' }],
+      [body, watcher(body, new Date(Date.now() - 6 * 60_000))],
+      [body, watcher(body, new Date(Date.now() + 6 * 60_000))],
+      [`${body} `, good],
+    ] as const) {
+      expect(await post('siem', sent, headers)).toBe(404)
+    }
+    expect(await isLocked('alice')).toBe(false)
+    expect(await refusals()).toEqual(['siem unsigned', ...Array.from({ length: 4 }, () => 'siem signature')])
+  })
+
+  test('who signs what is not understood changes nothing', async () => {
+    const odd = [
+      {},
+      { reason: 'x' },
+      { principal: 'drawbridge', reason: 'x' },
+      { principal: 'a\nb', reason: 'x' },
+      { principal: 'alice' },
+      { principal: 'alice', reason: 'x', grant: 'everything' },
+      { repository: '../x', reason: 'x' },
+    ]
+    for (const one of odd) {
+      const body = JSON.stringify(one)
+      expect(await post('siem', body, watcher(body))).toBe(404)
+    }
+    expect(new Set(await refusals())).toEqual(new Set(['siem malformed']))
+    expect(await isLocked('alice')).toBe(false)
+  })
+})
+
+test('no payload, signed and of any form, opens anything', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.jsonValue(), fc.constantFrom('organization', 'repository', 'push'), async (value, event) => {
+      const body = JSON.stringify(value)
+      expect([204, 404]).toContain(await post('github', body, github(event, body)))
+      expect([204, 404]).toContain(await post('gitlab', body, gitlab()))
+      expect([204, 404]).toContain(await post('siem', body, watcher(body)))
+    }),
+    { numRuns: 30 },
+  )
+  expect(await engines.sql`select from control.grant`).toHaveLength(0)
+  expect(await engines.sql`select from control.request`).toHaveLength(0)
+})
+
+test('a hook nobody set up looks like one that does not believe', async () => {
+  expect(await post('nowhere', '{}', { 'content-type': 'application/json' })).toBe(404)
+  expect(await post('github', '', { 'content-type': 'application/json' })).toBe(404)
+})
