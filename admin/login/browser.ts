@@ -28,7 +28,7 @@ import { type People, ProviderError } from './provider.ts'
  * provider may well recognise somebody without asking them anything.
  */
 
-const CODES_PER_MINUTE_MAX = 60
+const CODES_PER_MINUTE_MAX = 300
 const FORM_BYTES_MAX = 16 << 10
 const AGENT_CHARACTERS_MAX = 200
 

@@ -14,6 +14,7 @@ import { startProgram, temporaryFolder, until } from '../support/program.ts'
 import { CLIENT, startProvider, type TestProvider } from '../support/provider.ts'
 import { sshCommand } from '../support/sshd.ts'
 import { quiet, type Stand, type StartedProxy, startStand } from '../support/stand.ts'
+import { UNDERWAY_BYTES, underway } from '../support/underway.ts'
 import { createWalker, throughProvider } from '../support/walker.ts'
 
 // A fresh machine: sign in, then clone over HTTPS with nothing typed, over SSH with the certificate in the agent, and over SSH
@@ -66,6 +67,8 @@ beforeAll(async () => {
   const { PATH } = process.env
   env = { PATH, HOME: home, SSH_AUTH_SOCK: agent.socket, DRAWBRIDGE_URL: to.url, GIT_TERMINAL_PROMPT: '0' }
   await makeRepository(join(stand.folder, 'acme/app.git'))
+  await makeRepository(join(stand.folder, 'acme/large.git'), { bytes: UNDERWAY_BYTES })
+  await stand.grant({ repository: 'local/acme/large' })
   await stand.grant({ repository: 'local/acme/app' })
   await stand.grant({ repository: 'web/acme/app' })
 }, 120_000)
@@ -164,8 +167,22 @@ describe('git access on a fresh machine', () => {
     await run('git', ['clone', `${proxy.urls.ssh}/local/acme/app.git`], { env: ssh, cwd: temporaryFolder('clone') })
   })
 
-  test('logout ends it everywhere: agent, token, API and the next clone', async () => {
+  test('logout ends it everywhere: what runs, agent, token, API and the next clone', async () => {
+    const { signins } = JSON.parse(readFileSync(join(home, '.local/state/drawbridge/signins.json'), 'utf8'))
+    const byToken: Stand = {
+      ...stand,
+      remote: async (_transport, repository) => {
+        const url = new URL(`${proxy.urls.http}/${repository}.git`)
+        url.username = 'alice'
+        url.password = signins[0].token
+        return { url: url.href, env: {} }
+      },
+    }
+    const clone = await underway(byToken, { what: 'clone', transport: 'http', repository: 'local/acme/large' })
     expect((await program('git-access', 'logout')).stderr).toContain('alice is signed out')
+    expect(await clone.end()).toMatchObject({ result: 'cut' })
+    expect((await clone.finish()).status).not.toBe(0)
+    await clone.line.stop()
     await expect(run('ssh-add', ['-l'], { env })).rejects.toMatchObject({
       stdout: expect.stringContaining('no identities'),
     })
