@@ -2,10 +2,8 @@ import type { Caller } from './api/access.ts'
 import { iso } from './api/fields.ts'
 import { notFound, Problem } from './api/problem.ts'
 import type { Wish } from './file.ts'
-import type { Change } from './register/act.ts'
-import { writeExtension } from './register/grants.ts'
-import { lockRequest, type RegisteredRequest } from './register/requests.ts'
-import { next, type Request } from './request.ts'
+import type { RegisteredRequest } from './register/requests.ts'
+import { next } from './request.ts'
 import { isStanding } from './window.ts'
 
 /** Making a window longer: a request of its own, decided by the same rules, that names the request it extends. */
@@ -32,23 +30,4 @@ export function extensionWish(
   if (now + more.window <= until) throw new Problem(400, 'invalid', `for: the window lasts until ${iso(until)} already`)
   const { reason = asked.reason, ticket = asked.ticket } = more
   return { ...target, window: more.window, reason, extends: id, ...(ticket !== undefined && { ticket }) }
-}
-
-/**
- * Moves the ends of the windows an approved extension names. Of a revocation at the same moment the grant's row decides who
- * was first; a window that is over stays over.
- * @throws Problem when nothing is left to extend; then the approval is taken back with the rest of the change
- */
-export async function lengthenWindows(change: Change, extension: Request, by: string, now: number): Promise<void> {
-  const { extends: id = '', reason } = extension.asked
-  const found = await lockRequest(change, id)
-  if (found === undefined) throw notFound('request', id)
-  const { request, refused } = next(found.request, { kind: 'extend', at: now, extension })
-  if (refused !== undefined) throw new Problem(409, 'request-over', refused)
-  for (const [index, grant] of found.grants.entries()) {
-    const expires = request.windows[index]?.expires ?? grant.expires
-    if (grant.ended !== undefined || expires <= grant.expires) continue
-    const done = await writeExtension(change, { id: grant.id, expires, by, reason: `${extension.id}: ${reason}` }, now)
-    if (done === 'ended') throw new Problem(409, 'grant-over', `${grant.id} is over; ask for a new window`)
-  }
 }

@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { quoted } from './shell.ts'
 import type { Ready } from './welcome.ts'
 
 const CLI = fileURLToPath(new URL('../../cli', import.meta.url))
@@ -22,12 +23,13 @@ export function writeCommands(folder: string, ready: Ready): string {
   for (const { principal, token } of ready.people) {
     const file = join(folder, `${principal}.token`)
     writeFileSync(file, `${token}\n`, { mode: 0o600 })
-    program(join(bin, principal), runningAs(principal, file, bin, ready))
+    program(join(bin, principal), runningAs(principal, folder, bin, ready))
   }
   return bin
 }
 
-function runningAs(principal: string, tokenFile: string, bin: string, { http, admin }: Ready): string {
+function runningAs(principal: string, folder: string, bin: string, { http, admin }: Ready): string {
+  const [tokenFile, sshConfig] = [join(folder, `${principal}.token`), join(folder, 'ssh', principal)]
   const config: [string, string][] = [
     // The empty one first: a helper of the newcomer's own would keep this token for good.
     [`credential.${http}.helper`, ''],
@@ -44,6 +46,7 @@ function runningAs(principal: string, tokenFile: string, bin: string, { http, ad
     `export PATH=${quoted(bin)}:"$PATH" DRAWBRIDGE_URL=${quoted(admin)} DRAWBRIDGE_TOKEN_FILE=${quoted(tokenFile)}`,
     `export GIT_CONFIG_COUNT=${config.length} \\`,
     `  ${settings.join(' \\\n  ')}`,
+    `export GIT_SSH_COMMAND=${quoted(`ssh -F ${quoted(sshConfig)}`)}`,
     'exec "$@"',
   ].join('\n')
 }
@@ -52,7 +55,3 @@ function program(file: string, script: string): void {
   writeFileSync(file, `#!/bin/sh\n${script}\n`)
   chmodSync(file, 0o700)
 }
-
-/** One word of a POSIX shell, whatever is in it. */
-export const quoted = (text: string): string =>
-  /^[A-Za-z0-9_./:@+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`

@@ -53,7 +53,7 @@ async function trial(folder: string): Promise<number> {
   const outcome = await Promise.race([told.then(() => 'stop' as const), supervised.gaveUp, supervised.ready])
   if (typeof outcome === 'object') {
     const { http = '', ssh = '', admin = '', local = '' } = outcome
-    const people = await trialPeople(local)
+    const people = await trialPeople(local, folder, ssh)
     const ready = { http, ssh, admin, people, repository: REPOSITORY }
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
     process.stdout.write(welcome(ready, writeCommands(folder, ready)))

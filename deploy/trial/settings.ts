@@ -1,3 +1,5 @@
+import { FRONT_TOKEN_FILE } from './people.ts'
+
 /** The settings of the trial, as a file a newcomer can read and change. */
 export function trialSettings(options: {
   readonly ports: { readonly http: number; readonly ssh: number; readonly admin: number }
@@ -17,6 +19,7 @@ state: .
 upstreams:
   demo: { url: ${JSON.stringify(`file://${encodeURI(upstream)}/`)} }
 policy: policy.yaml
+control: { url: "http://127.0.0.1:${ports.admin}", token_file: ${FRONT_TOKEN_FILE} }
 ca: { passphrase: { file: ${JSON.stringify(passphrase)} } }
 limits: { drain: 5s }
 `

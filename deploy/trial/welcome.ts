@@ -1,5 +1,6 @@
-import { quoted } from './bin.ts'
+import { join } from 'node:path'
 import type { Person } from './people.ts'
+import { quoted } from './shell.ts'
 
 /** What var/trial/ready.json says. */
 export interface Ready {
@@ -44,6 +45,9 @@ ${approver} drawbridge request approve $REQUEST
 ${developer} git clone ${url} /tmp/${name}
 ${developer} git -C /tmp/${name} commit --allow-empty -m 'Through the gate'
 ${developer} git -C /tmp/${name} push origin HEAD:refs/heads/mine
+
+# the same over stock ssh, with nothing installed; there is request, wait, release, pending, approve and deny as well
+ssh -F ${quoted(join(bin, '..', 'ssh', developer))} gate status
 
 # 5. but what was not asked for is refused, with the line that asks for it
 ${developer} git -C /tmp/${name} push origin :refs/heads/mine

@@ -104,6 +104,8 @@ test('the printed lines, pasted, tell the whole story: refused, asked, approved,
   expect(approved).toContain('is approved: g-')
   expect(through).toContain('let through by g-')
   expect(through).toContain('[new branch]')
+  // The last of it, over ssh.
+  expect(through).toMatch(/^g-\S+ {2}demo\/hello {2}fetch,create,update {2}until /m)
   expect(unasked).toContain('your window does not allow to delete it')
   expect(unasked).toContain(`ask with: git access request ${ready.repository} --delete --ref mine --for 1h`)
   expect(closed).toMatch(/g-\S+ is over: revoked/)
@@ -123,6 +125,25 @@ test('the printed lines, pasted, tell the whole story: refused, asked, approved,
     expect(record).toContain(kind)
   }
   for (const { token } of ready.people) expect(said).not.toContain(token)
+})
+
+test('the whole story goes over stock ssh as well', async () => {
+  const ssh = async (person: string, ...words: string[]) => {
+    const program = await startProgram('ssh', ['-F', join(folder, 'ssh', person), 'gate', ...words])
+    await program.ended
+    await program.closed
+    return program.output()
+  }
+  const id = /r-[0-9a-z]{20}/.exec(
+    await ssh('alice', 'request', ready.repository, '--fetch', '--reason', 'by ssh'),
+  )?.[0]
+  expect(await ssh('bob', 'pending')).toContain(`${id}  alice  fetch demo/hello`)
+  expect(await ssh('bob', 'approve', id ?? '')).toContain('is approved: g-')
+  const env = { ...process.env, PATH: `${join(folder, 'bin')}:${process.env.PATH}` }
+  const url = `ssh://gate/${ready.repository}.git`
+  const clone = await startProgram('alice', ['git', 'clone', url, join(temporaryFolder('ssh'), 'hello')], { env })
+  expect([await clone.ended, clone.output()]).toEqual([0, expect.stringContaining('let through by g-')])
+  expect(await ssh('alice', 'release', id ?? '')).toContain('is over')
 })
 
 test('a second start at once says that one is running', async () => {
