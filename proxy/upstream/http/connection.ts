@@ -172,14 +172,8 @@ export class Connection {
       ...(session && { session }),
     }
     const socket = connectTls(options)
-    // Not before the host's name was checked: a session that is gone on with is not checked again, and with TLS 1.2 it is
-    // there before the check of the first one.
-    let known: Buffer | undefined
-    socket.on('session', session => {
-      known = session
-      if (socket.authorized) onSession(session)
-    })
-    return socket.once('secureConnect', () => known && onSession(known))
+    // A session that is gone on with is not checked for the host's name again; node tells of one only when it was.
+    return socket.on('session', onSession)
   }
 
   /** Chunks (RFC 9112, section 7.1), without copying what is in them. */

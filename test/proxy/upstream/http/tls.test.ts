@@ -65,8 +65,8 @@ test.each(['TLSv1.2', 'TLSv1.3'] as const)(
   },
 )
 
-// A session that is gone on with is not checked for the host's name again. Kept from a connection whose certificate was
-// for another name, the second try would have let an impostor in.
+// A session that is gone on with is not checked for the host's name again. Were one kept of a connection whose certificate
+// is for another name, the second try would let an impostor in.
 test.each(['TLSv1.2', 'TLSv1.3'] as const)(
   "a host with another's certificate is refused every time over %s",
   async maxVersion => {
