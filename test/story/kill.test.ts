@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Record as AuditRecord } from '../../audit/record.ts'
 import { type GateProcess, startGateProcess } from '../support/gateprocess.ts'
 import { cloneRepository, commitFile, git, makeRepository, noise } from '../support/git.ts'
-import { temporaryFolder } from '../support/program.ts'
+import { temporaryFolder, until } from '../support/program.ts'
 import { type Stand, startStand } from '../support/stand.ts'
 
 // A proxy that is killed in mid-work, again and again. Its host and its ledger live on, and must agree afterwards.
@@ -105,6 +105,8 @@ test(
     for (let round = 0; round < KILLS; round++) {
       const gate = await startGateProcess(stand, { name: 'killed' })
       const under = load(gate, round)
+      // Now somewhere in its first operations, now when some have come to their end.
+      if (round % 2) await until(() => under.told.length > 0, 'a push to land', 120_000)
       await after(Math.random() * LOAD_MILLISECONDS_MAX)
       await gate.program.stop('SIGKILL')
       await under.stop()
@@ -134,8 +136,8 @@ test(
 
     // The kills hit something.
     expect(ends.filter(({ result }) => result === 'interrupted').length).toBeGreaterThan(0)
-    expect(ends.filter(({ result }) => result === 'ok').length).toBeGreaterThan(KILLS)
+    expect(ends.filter(({ result }) => result === 'ok').length).toBeGreaterThanOrEqual(KILLS / 2)
     await last.program.stop()
   },
-  KILLS * 20_000,
+  KILLS * 60_000,
 )

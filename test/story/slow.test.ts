@@ -11,11 +11,11 @@ import { commandSection, overSsh, packOf, post } from '../support/wire.ts'
 
 // Slowness, with every limit scaled down: what lives takes many times longer than any of them, what is idle meets the first.
 
-const IDLE = 1_000
+const IDLE = 2_500
 /** For the host, which has to make a pack first on a machine that may be busy. */
 const HOST_IDLE = 3_000
 const PAUSE = 400
-/** Together longer than every limit but `total`, several times over. */
+/** With a pause behind each, longer together than every limit but `total`. */
 const PIECES = 10
 
 let stand: Stand
