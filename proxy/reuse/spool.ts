@@ -185,7 +185,8 @@ export class Spool {
     }
     this.#pendingBytes -= bytes
     const parts = this.#pending.splice(0, count)
-    return count === 1 ? parts[0]! : Buffer.concat(parts)
+    // A small piece of a large block would keep all of it in memory.
+    return count === 1 && parts[0]!.buffer.byteLength <= 2 * bytes ? parts[0]! : Buffer.concat(parts)
   }
 
   #remember(segment: Segment): void {
