@@ -114,7 +114,9 @@ export async function makeRepository(path: string, options: RepositoryOptions = 
   const lines = Object.entries(config).map(([key, value]) => configLine(key, value))
   writeFileSync(join(path, 'config'), lines.join(''), { flag: 'a' })
   const commits = options.commits ?? 3
-  if (commits > 0) await gitOk(['fast-import', '--quiet'], { cwd: path, input: history({ ...options, commits }) })
+  // A gigabyte takes a busy machine minutes: 2 MB a second, at least.
+  const timeout = GIT_MILLISECONDS + Math.ceil((options.bytes ?? 0) / 2_000)
+  if (commits > 0) await gitOk(['fast-import', '--quiet'], { cwd: path, input: history({ ...options, commits }), timeout })
   return path
 }
 
