@@ -9,7 +9,7 @@ import { temporaryFolder, until } from '../support/program.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
 import { commandSection, overSsh, packOf, post } from '../support/wire.ts'
 
-// Slowness, with every limit scaled down: what lives takes many times longer than any of them, what is idle meets the first.
+// Slowness, with every limit scaled down: what lives takes longer than any of them, what is idle meets the first.
 
 const IDLE = 2_500
 /** For the host, which has to make a pack first on a machine that may be busy. */
