@@ -67,7 +67,9 @@ export async function audienceOf(
   const open = data.request?.state === 'requested' && request.state === 'requested'
   const asks = open && ['request.made', 'request.vote', 'request.escalated'].includes(type)
   const asked = asks ? await askedNow(sql, standing, request, type === 'request.escalated') : []
-  const heard = type === 'request.made' ? [] : parties
+  // Of the vote that decided, people hear by its outcome, which comes with it.
+  const decided = type === 'request.vote' && data.request?.state !== 'requested'
+  const heard = type === 'request.made' || decided ? [] : parties
   const outcome = OUTCOMES.has(type) ? approvers : []
   const told = new Set([...heard, ...outcome].filter(one => !asked.includes(one) && one !== person(data.by)))
   return { asked, told: [...told], reach }

@@ -151,6 +151,17 @@ describe('who hears', () => {
     expect(mail.heard('request.made')).toEqual([])
   })
 
+  test('the vote that decides is told by its outcome, once', async () => {
+    const mail = mailing()
+    const notify = stage.notify([mail.channel])
+    const id = await stage.ask()
+    await notify.round()
+    await stage.vote(id, 'raj')
+    await notify.round()
+    expect(mail.heard('request.vote')).toEqual([])
+    expect(mail.heard('request.approved')).toEqual(['dana', 'mona'])
+  })
+
   test('reviewers hear of broken glass at once', async () => {
     const mail = mailing()
     await stage.ask({ repository: 'acme/prod', breakGlass: true })
