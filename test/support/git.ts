@@ -116,7 +116,8 @@ export async function makeRepository(path: string, options: RepositoryOptions = 
   const commits = options.commits ?? 3
   // A gigabyte takes a busy machine minutes: 2 MB a second, at least.
   const timeout = GIT_MILLISECONDS + Math.ceil((options.bytes ?? 0) / 2_000)
-  if (commits > 0) await gitOk(['fast-import', '--quiet'], { cwd: path, input: history({ ...options, commits }), timeout })
+  if (commits > 0)
+    await gitOk(['fast-import', '--quiet'], { cwd: path, input: history({ ...options, commits }), timeout })
   return path
 }
 

@@ -1,0 +1,33 @@
+import { z } from 'zod'
+import { matching, section, text, WEBHOOK_SECRET } from './value.ts'
+
+const host = {
+  secret: matching(/^[\x21-\x7e]{16,300}$/, 'a secret of 16 characters or more').describe(
+    'What the host proves itself by.',
+  ),
+  upstream: text('the name of an upstream').describe('Which of the upstreams it is.'),
+  organization: text('a name at the host')
+    .optional()
+    .describe('Members who leave this organization or top group are locked out; nobody is without it.'),
+  principal: text('a name with {login} in it')
+    .default('{login}')
+    .describe('The principal of somebody whose name at the host is {login}.'),
+}
+
+const hookKinds = {
+  revoke: section({
+    type: z.literal('revoke'),
+    secret: matching(WEBHOOK_SECRET, 'whsec_ and at least 24 bytes in base64'),
+  }),
+  github: section({ type: z.literal('github'), ...host }),
+  gitlab: section({ type: z.literal('gitlab'), ...host }),
+}
+
+export const hooks = z
+  .record(
+    matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'),
+    z.discriminatedUnion('type', [hookKinds.revoke, hookKinds.github, hookKinds.gitlab], {
+      error: `expected a mapping whose type is ${Object.keys(hookKinds).join(', ')}`,
+    }),
+  )
+  .transform(named => Object.entries(named).map(([name, said]) => ({ name, ...said })))
