@@ -279,7 +279,7 @@ describe('the ledger', () => {
     writeFileSync(heads, 'nonsense')
     expect(await as('carol', 'audit', 'verify', '--heads', heads)).toMatchObject({
       status: 2,
-      stderr: expect.stringMatching(/line 1 is no JSON/),
+      stderr: expect.stringMatching(/--heads: .*, line 1: .*not valid JSON/),
     })
   })
 
