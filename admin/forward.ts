@@ -44,11 +44,3 @@ function forwarderOf(chosen: ForwardSettings, gate: string, redis: Redis): Forwa
       return objects({ ...chosen, name })
   }
 }
-
-/** What must never stand in a record. */
-export function forwardSecrets({ ledger }: Settings): string[] {
-  return (ledger.forward ?? []).flatMap(one => {
-    if (one.type === 'webhook') return [one.secret]
-    return one.type === 's3' ? [one.secretKey] : []
-  })
-}

@@ -22,6 +22,7 @@ import {
   verifyToken,
 } from '../ca/token.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
+import { secretsOf } from '../config/secrets.ts'
 import type { Settings, Tls } from '../config/settings.ts'
 import { adminSocket } from '../config/sockets.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
@@ -34,15 +35,14 @@ import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { endForbidden } from './forbid.ts'
-import { forwardLedger, forwardSecrets } from './forward.ts'
-import { hookSecrets } from './hooks/routes.ts'
+import { forwardLedger } from './forward.ts'
 import { createProvider } from './login/provider.ts'
 import { remoteKeys } from './login/workload.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
 import { loadOrCreateLinkKey } from './notify/link.ts'
 import type { Notify } from './notify/notify.ts'
-import { notifySecrets, openNotify } from './notify/open.ts'
+import { openNotify } from './notify/open.ts'
 import { createRefuse } from './notify/refusals.ts'
 import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
@@ -111,7 +111,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
 
   let wakeEnact = () => {}
   let notify: Notify | undefined
-  let clean = cleaner([...secretsOf(settings), ...notifySecrets(settings), ...hookSecrets(settings)])
+  let clean = cleaner(secretsOf(settings))
   const act = createAct({
     sql,
     clean: record => clean(record),
@@ -216,7 +216,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await forwarding?.close()
       forwarding = forwardLedger(next, { sql, redis, act, isWriter, log })
       // The old ones too: what they opened may not have been changed yet.
-      clean = cleaner([settings, next].flatMap(one => [...secretsOf(one), ...notifySecrets(one), ...hookSecrets(one)]))
+      clean = cleaner([settings, next].flatMap(secretsOf))
       const version = settingsVersion(next.file)
       const recorded = act(async change => change.record({ kind: 'config.loaded', by: 'drawbridge', version }))
       // They are in use: that this could not be recorded does not take them back.
@@ -325,17 +325,4 @@ function remotesOf(upstreams: Settings['upstreams']): { name: string; url: strin
   return [...upstreams.values()]
     .filter(({ url }) => url.protocol !== 'file:')
     .map(({ name, url }) => ({ name, url: url.href }))
-}
-
-/** What must never stand in a record. */
-function secretsOf(settings: Settings): string[] {
-  return [
-    ...forwardSecrets(settings),
-    ...(settings.login?.clientSecret === undefined ? [] : [settings.login.clientSecret]),
-    ...[...settings.upstreams.values()].flatMap(({ credential }) => {
-      if (credential.type === 'basic') return [credential.password]
-      if (credential.type === 'bearer') return [credential.token]
-      return []
-    }),
-  ]
 }

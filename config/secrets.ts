@@ -5,6 +5,7 @@ const SECRET_NAMES: ReadonlySet<string> = new Set([
   'password',
   'token',
   'secret',
+  'secretKey',
   'clientSecret',
   'signingSecret',
   'privateKey',
@@ -19,7 +20,7 @@ export function secretsOf(settings: Settings): string[] {
   const found = new Set<string>()
   const visit = (value: unknown, name: string): void => {
     if (typeof value === 'string') {
-      for (const secret of SECRET_NAMES.has(name) ? linesOf(value) : passwordIn(value)) found.add(secret)
+      for (const secret of isSecret(name, value) ? linesOf(value) : passwordIn(value)) found.add(secret)
     } else if (value instanceof URL) visit(value.href, name)
     else if (value instanceof Map) for (const [key, each] of value) visit(each, String(key))
     else if (Array.isArray(value)) for (const each of value) visit(each, name)
@@ -31,6 +32,10 @@ export function secretsOf(settings: Settings): string[] {
   }
   visit(settings, '')
   return [...found]
+}
+
+function isSecret(name: string, value: string): boolean {
+  return SECRET_NAMES.has(name) || value.includes('PRIVATE KEY-----')
 }
 
 // A private key is met line by line: logs and records escape its line ends.

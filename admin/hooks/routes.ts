@@ -71,7 +71,3 @@ function hear(hook: HookSettings, incoming: Incoming): Heard {
       return fromGitlab(hook, incoming)
   }
 }
-
-/** What must never stand in a record. */
-export const hookSecrets = ({ hooks }: { readonly hooks?: readonly HookSettings[] }): string[] =>
-  hooks?.map(({ secret }) => secret) ?? []

@@ -59,19 +59,3 @@ function openChannel(
       return slackChannel(settings, { people, deciding: options, refuse: options.refuse })
   }
 }
-
-/** What must never stand in a record. */
-export function notifySecrets({ notify }: Settings): string[] {
-  return notify?.channels.flatMap(secretsOf) ?? []
-}
-
-function secretsOf(settings: ChannelSettings): string[] {
-  switch (settings.type) {
-    case 'webhook':
-      return [settings.secret]
-    case 'email':
-      return settings.password === undefined ? [] : [settings.password]
-    case 'slack':
-      return [settings.token, ...(settings.signingSecret === undefined ? [] : [settings.signingSecret])]
-  }
-}

@@ -1,6 +1,10 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { loadSettings } from '../../config/load.ts'
 import { secretsOf } from '../../config/secrets.ts'
 import type { UpstreamSettings } from '../../config/settings.ts'
+import { temporaryFolder } from '../support/program.ts'
 import { plainSettings } from '../support/settings.ts'
 
 const common = {
@@ -50,4 +54,40 @@ test('every secret in the settings is known, in each spelling it is met in', () 
 test('what only looks like an address with a password is none', () => {
   const plain = { ...settings, redis: 'redis://127.0.0.1/0', postgres: 'postgres://drawbridge@127.0.0.1/drawbridge' }
   expect(secretsOf(plain).filter(secret => /redis|pg|drawbridge/.test(secret))).toEqual([])
+})
+
+test('a secret of any section of the file is known: where it goes into a record by mistake, it is found', () => {
+  const file = join(temporaryFolder('secrets'), 'drawbridge.yaml')
+  const webhook = (letter: string) => `whsec_${letter.repeat(32)}`
+  writeFileSync(
+    file,
+    `
+redis: redis://127.0.0.1/0
+postgres: postgres://drawbridge@127.0.0.1/drawbridge
+upstreams: {}
+login: { issuer: https://id.example, client_id: gate, client_secret: planted-login }
+ledger:
+  forward:
+    siem: { type: syslog, address: siem.example:6514, key: "-----BEGIN PRIVATE KEY-----\\nplanted-syslog\\n-----END PRIVATE KEY-----" }
+    web: { type: webhook, url: https://hooks.example/, secret: ${webhook('f')} }
+    store: { type: s3, endpoint: https://s3.example/, bucket: records, access_key: AKIA, secret_key: planted-s3 }
+notify:
+  channels:
+    web: { type: webhook, url: https://hooks.example/, secret: ${webhook('n')} }
+    mail: { type: email, smtp: smtps://mail.example:465, username: gate, password: planted-mail, from: gate@acme.example }
+    chat: { type: slack, token: xoxb-planted-slack, channel: C012ABC, signing_secret: ${'a1'.repeat(16)} }
+hooks:
+  siem: { type: revoke, secret: ${webhook('h')} }
+`,
+  )
+  const secrets = secretsOf(loadSettings(file, {}))
+  const planted = [
+    'planted-login',
+    'planted-syslog',
+    'planted-s3',
+    'planted-mail',
+    'xoxb-planted-slack',
+    'a1'.repeat(16),
+  ]
+  expect(secrets).toEqual(expect.arrayContaining([...planted, ...['f', 'n', 'h'].map(webhook)]))
 })
