@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util'
 import { ssh2State } from '../proxy/ssh/patched.ts'
 import { gitOk } from '../test/support/git.ts'
 import setup from '../test/support/setup.ts'
-import { type Bench, type Case, GIGABYTE } from './case.ts'
+import type { Bench, Case } from './case.ts'
 import { clones20 } from './cases/clones20.ts'
 import { replayed } from './cases/replayed.ts'
 import { infoRefs } from './cases/requests.ts'
@@ -23,7 +23,7 @@ const CASES: readonly Case[] = [idle, clone, push, replayed, lsRemote, smallPush
 const HELP = `The figures of the README: the same work through each way in turn, round after round, in one run on one machine.
 
   npm run bench                       1 GB, five rounds; into the README, docs/figures.md and docs/bench.svg
-  npm run bench -- --rounds 3         the same with fewer rounds
+  npm run bench -- --rounds 3 --megabytes 250   the same, sooner
   npm run bench -- --quick            128 MB, three rounds, under three minutes; only printed
   npm run bench -- --only clone,push  some of it; only printed
 
@@ -38,6 +38,7 @@ const { values: options } = parseArgs({
     quick: { type: 'boolean', default: false },
     only: { type: 'string' },
     rounds: { type: 'string' },
+    megabytes: { type: 'string' },
     help: { type: 'boolean' },
   },
 })
@@ -52,32 +53,15 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 const { quick } = options
-const rounds = Number(options.rounds ?? (quick ? 3 : 5))
-if (!Number.isInteger(rounds) || rounds < 1) {
-  process.stderr.write(`bench: --rounds wants a whole number, not ${options.rounds}\n`)
-  process.exit(2)
-}
+const rounds = whole('rounds', quick ? 3 : 5)
+const bytes = whole('megabytes', quick ? 128 : 1000) * 1e6
 const began = performance.now()
 const say = (text: string) => process.stderr.write(`bench ${clock()}: ${text}\n`)
 
 const takeDown = await setup()
 say('starting nginx, sshd, redis, postgres and three proxies')
 const stand = await startStand()
-const bench: Bench = { stand, quick, say, bytes: quick ? 128e6 : GIGABYTE, rounds }
-const figures: Figure[] = []
-const goals: Goal[] = []
-try {
-  for (const each of CASES) {
-    if (only && !only.includes(each.name)) continue
-    const results = await each.run(bench)
-    figures.push(...results.figures)
-    goals.push(...results.goals)
-  }
-} finally {
-  await stand.stop()
-  takeDown()
-}
-
+const bench: Bench = { stand, quick, say, bytes, rounds }
 const { patched, nativeCrypto } = ssh2State()
 const machine = [
   `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}`,
@@ -87,14 +71,30 @@ const machine = [
   `ssh2 ${patched ? 'patched' : 'NOT patched'}, native crypto ${nativeCrypto ? 'loaded' : 'NOT loaded'}`,
 ].join(', ')
 const heading = `${machine}; ${bench.bytes / 1e6} MB; medians of ${bench.rounds} interleaved rounds.`
-const [reached, measured] = [goalTable(goals), figureTable(figures)]
-process.stdout.write([heading, '', reached, '', measured, ''].join('\n'))
-if (!only && !quick) {
-  fill('README.md', [heading, '', reached].join('\n'))
-  fill('docs/figures.md', [heading, '', measured].join('\n'))
+
+const figures: Figure[] = []
+const goals: Goal[] = []
+try {
+  for (const each of CASES) {
+    if (only && !only.includes(each.name)) continue
+    const results = await each.run(bench)
+    figures.push(...results.figures)
+    goals.push(...results.goals)
+    // After each, so that a run that is broken off has not measured for nothing.
+    if (!only && !quick) publish()
+  }
+} finally {
+  await stand.stop()
+  takeDown()
+}
+process.stdout.write([heading, '', goalTable(goals), '', figureTable(figures), ''].join('\n'))
+process.exit(0)
+
+function publish(): void {
+  fill('README.md', [heading, '', goalTable(goals)].join('\n'))
+  fill('docs/figures.md', [heading, '', figureTable(figures)].join('\n'))
   writeFileSync(join(ROOT, 'docs/bench.svg'), picture(figures, heading))
 }
-process.exit(0)
 
 /** Puts `text` between a page's two marks. */
 function fill(page: string, text: string): void {
@@ -103,6 +103,13 @@ function fill(page: string, text: string): void {
   const [begin, end] = [before.indexOf(BEGIN) + BEGIN.length, before.indexOf(END)]
   if (end < begin) throw new Error(`${page} has no ${BEGIN} … ${END}`)
   writeFileSync(path, `${before.slice(0, begin)}\n${text}\n${before.slice(end)}`)
+}
+
+function whole(name: 'rounds' | 'megabytes', fallback: number): number {
+  const given = Number(options[name] ?? fallback)
+  if (Number.isInteger(given) && given >= 1) return given
+  process.stderr.write(`bench: --${name} wants a whole number, not ${options[name]}\n`)
+  process.exit(2)
 }
 
 function clock(): string {
