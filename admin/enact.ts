@@ -192,6 +192,8 @@ export function startEnact(options: EnactOptions): Enact {
         const message = cause instanceof Error ? cause.message : String(cause)
         if (fault !== message) log.error({ err: cause }, 'Redis does not say what Postgres says; trying again')
         fault = message
+        // Who came meanwhile is owed a round of their own: this one may have failed of what is over by now.
+        if (again && !closing) continue
         running = undefined
         return false
       }

@@ -32,6 +32,8 @@ export interface Stand {
   readonly gate: BenchGate
   /** The proxy that `drawbridge` goes through. */
   readonly proxy: ProxyProcess
+  /** The nginx that passes everything. */
+  readonly nginx: { readonly pid: number }
   /** The header a client shows the gate. */
   readonly authorization: string
   stop(): Promise<void>
@@ -78,7 +80,7 @@ export async function startStand(): Promise<Stand> {
     folder,
     http: {
       direct: { url: backend.url, env: {} },
-      nginx: { url: `${through.url}real/`, env: {} },
+      nginx: { url: `${through.url}real/`, env: {}, pid: through.worker },
       drawbridge: { url: `${proxy.http}/real/`, env, pid: proxy.pid },
       tls: { url: `${secure.http}/real/`, env: { ...env, GIT_SSL_CAINFO: tls.certificate }, pid: secure.pid },
     },
@@ -94,6 +96,7 @@ export async function startStand(): Promise<Stand> {
     replay: { direct: replay.url, nginx: `${through.url}replay/`, drawbridge: `${proxy.http}/replay/` },
     gate,
     proxy,
+    nginx: { pid: through.worker },
     authorization,
     stop: async () => {
       const others = [backend, through, sshd, chains.pinned, chains.default]

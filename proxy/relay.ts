@@ -64,6 +64,7 @@ export function relay(
     const finish = (how: Relayed | Error) => {
       if (over) return
       over = true
+      release()
       signal.removeEventListener('abort', onAbort)
       from.off('data', onData).off('end', onEnd).off('error', finish)
       to.off('drain', onDrain).off('close', onClientClosed).off('error', onClientClosed)
@@ -83,10 +84,25 @@ export function relay(
       if (!asking) from.resume()
     }
 
+    // What the host's socket gave at once goes to the client's at once, however small the pieces it came in.
+    let gathering = false
+    const gather = () => {
+      if (gathering) return
+      gathering = true
+      to.cork()
+      process.nextTick(release)
+    }
+    const release = () => {
+      if (!gathering) return
+      gathering = false
+      to.uncork()
+    }
+
     // Not where somebody is shown the chunks: it may keep them.
     const lent = from.giveBack !== undefined && options.tap === undefined
     const write = (bytes: Buffer, last?: Buffer): boolean => {
       session.bytesOut += bytes.length
+      gather()
       if (!lent || !last) return to.write(bytes)
       // Of one whose write failed nobody knows whether it is still looked at.
       return to.write(bytes, error => error || from.giveBack?.(last))

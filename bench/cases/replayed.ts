@@ -12,7 +12,7 @@ const SAMPLE_MILLISECONDS = 50
 export const replayed: Case = {
   name: 'replay',
   async run({ stand, bytes, rounds, say }) {
-    const { replay, authorization, proxy } = stand
+    const { replay, authorization, proxy, nginx } = stand
     const request = join(temporaryFolder('bench'), 'request')
     writeFileSync(request, CLONE_REQUEST)
     const idle = residentBytes(proxy.pid)
@@ -29,7 +29,7 @@ export const replayed: Case = {
       const result = await timed(
         [
           { name: 'direct', run: () => download(replay.direct + path, bytes, request) },
-          { name: 'nginx', run: () => download(replay.nginx + path, bytes, request) },
+          { name: 'nginx', run: () => download(replay.nginx + path, bytes, request), pid: nginx.pid },
           {
             name: 'drawbridge',
             run: () => download(replay.drawbridge + path, bytes, request, authorization),

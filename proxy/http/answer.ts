@@ -65,10 +65,14 @@ export class Answer extends Writable {
   // What came in while a write was under way goes out as one chunk: hosts hand out packs in pieces of a few KiB.
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
     this.#begin()
+    const { socket } = this.#response
+    // The socket as well: node lets it go before it writes what it gathered, and that was a system call for each piece.
+    socket?.cork()
     this.#response.cork()
     for (const { chunk } of chunks.slice(0, -1)) this.#response.write(chunk)
-    this.#send(chunks.at(-1)?.chunk ?? Buffer.alloc(0), done)
+    this.#send(chunks.at(-1)?.chunk ?? NOTHING, done)
     this.#response.uncork()
+    socket?.uncork()
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -77,6 +77,10 @@ function onto(target: Writable): Writable {
     write(chunk: Buffer, _encoding, done) {
       target.write(chunk, done)
     },
+    // Small pieces become one: each would be a packet, encrypted by itself, and it is the packets that cost.
+    writev(pieces: { chunk: Buffer }[], done) {
+      target.write(Buffer.concat(pieces.map(({ chunk }) => chunk)), done)
+    },
   })
   // A channel closed under a write is the client's doing; who writes sees it by `close`, and nobody has to listen.
   return stream.on('error', () => {})

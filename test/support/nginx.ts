@@ -8,6 +8,8 @@ export interface Nginx {
   /** `http://127.0.0.1:port/`; `<folder>/acme/app.git` is `<url>acme/app.git`. */
   readonly url: string
   readonly port: number
+  /** The one process that answers. */
+  readonly worker: number
   /** Put repositories here. */
   readonly folder: string
   /** One line for each answered request: method, path with query, status, protocol asked, authorization given. */
@@ -59,6 +61,7 @@ export async function startNginx(options: NginxOptions = {}): Promise<Nginx> {
   return {
     url: `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}/`,
     port,
+    worker: Number(readFileSync(`/proc/${nginx.pid}/task/${nginx.pid}/children`, 'utf8')),
     folder,
     requests: () => (existsSync(access) ? readFileSync(access, 'utf8').split('\n').filter(Boolean) : []),
     stop: async () => {

@@ -1,6 +1,7 @@
 import { connect as connectSocket, isIP, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls'
+import { GATHER_MILLISECONDS, gathering } from '../gather.ts'
 import type { Lending } from '../upstream.ts'
 import { Intake } from './blocks.ts'
 import { type ResponseHead, ResponseReader } from './response.ts'
@@ -73,6 +74,7 @@ interface Exchange {
 /** One connection to a host, for one request at a time: a socket read into memory that is used again. */
 export class Connection {
   readonly #options: ConnectionOptions
+  readonly #secure: boolean
   readonly #socket: Socket
   readonly #intake = new Intake()
   #exchange: Exchange | undefined
@@ -80,16 +82,18 @@ export class Connection {
   #wanted = true
   #connected = false
   #failure: unknown
+  readonly #waits = gathering()
+  #gathering: NodeJS.Timeout | undefined
 
   constructor(options: ConnectionOptions) {
     this.#options = options
-    const secure = options.url.protocol === 'https:'
     const { connectTimeout } = options
-    this.#socket = this.#connect(secure)
+    this.#secure = options.url.protocol === 'https:'
+    this.#socket = this.#connect()
     const late = setTimeout(() => this.destroy(new Late('connect')), connectTimeout)
     this.#socket
       .setNoDelay(true)
-      .once(secure ? 'secureConnect' : 'connect', () => {
+      .once(this.#secure ? 'secureConnect' : 'connect', () => {
         this.#connected = true
         clearTimeout(late)
       })
@@ -153,15 +157,15 @@ export class Connection {
     this.#socket.destroy()
   }
 
-  #connect(secure: boolean): Socket {
+  #connect(): Socket {
     const { url, session, onSession } = this.#options
     const host = url.hostname.replace(/^\[|\]$/g, '')
-    const port = Number(url.port || (secure ? 443 : 80))
+    const port = Number(url.port || (this.#secure ? 443 : 80))
     const onread = {
       buffer: () => this.#intake.next(this.#wanted && this.#exchange?.head !== undefined),
       callback: (count: number) => this.#onBytes(count),
     }
-    if (!secure) return connectSocket({ host, port, onread })
+    if (!this.#secure) return connectSocket({ host, port, onread })
     // `onread` is tls.connect's as well, but not in its types.
     const options: TlsOptions & { onread: typeof onread } = {
       host,
@@ -220,7 +224,17 @@ export class Connection {
       return false
     }
     if (exchange.reader.done) this.#onAnswered(exchange, taken === bytes.length)
+    // TLS gives at most 16 KiB at a time, whatever lies there: to wait after each would only be slow.
+    else if (this.#wanted && !this.#secure && this.#waits(count)) {
+      this.#gathering = setTimeout(() => this.#goOn(), GATHER_MILLISECONDS)
+      return false
+    }
     return this.#wanted
+  }
+
+  #goOn(): void {
+    this.#gathering = undefined
+    if (this.#wanted) this.#socket.resume()
   }
 
   #onHead(head: ResponseHead): void {
@@ -258,6 +272,7 @@ export class Connection {
   }
 
   #onClose(): void {
+    clearTimeout(this.#gathering)
     this.#intake.close()
     this.#options.onClose(this)
     const exchange = this.#exchange

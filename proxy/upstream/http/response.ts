@@ -11,6 +11,9 @@ const HEADERS_MAX = 128
 /** Interim answers (100, 102, 103) in front of the one that counts. */
 const INTERIM_MAX = 16
 const TRAILER_BYTES_MAX = 8 * 1024
+/** Chunks of up to so much are pushed together. */
+const MOVED_BYTES_MAX = 16 * 1024
+const PLAIN_DIGITS_MAX = 7
 
 export interface ResponseHead {
   readonly status: number
@@ -24,7 +27,7 @@ export interface ResponseHead {
 
 export interface ResponseHandlers {
   onHead(head: ResponseHead): void
-  /** A part of the body, as it lies in the bytes that were given to `take`. */
+  /** A part of the body, in the bytes that were given to `take`. */
   onBody(bytes: Buffer): void
 }
 
@@ -83,11 +86,15 @@ export class ResponseReader {
 
   /**
    * Takes the next bytes and gives how many of them are this answer's: fewer than there are only when it is complete.
+   * The bytes may be moved: small chunks are pushed together where they lie, over the lines between them.
    *
    * @throws ResponseError
    */
   take(bytes: Buffer): number {
     let at = 0
+    // The part of the body that was found and not yet shown.
+    let from = 0
+    let to = 0
     while (at < bytes.length && this.#state !== 'done') {
       switch (this.#state) {
         case 'sized':
@@ -95,13 +102,26 @@ export class ResponseReader {
         case 'unsized': {
           const end = this.#state === 'unsized' ? bytes.length : Math.min(bytes.length, at + this.#left)
           this.#left -= end - at
-          this.#handlers.onBody(at === 0 && end === bytes.length ? bytes : bytes.subarray(at, end))
+          // Hosts write packs in chunks of a few KiB: to move one costs little, to hand each on by itself a good deal.
+          if (to > from && end - at <= MOVED_BYTES_MAX) {
+            bytes.copyWithin(to, at, end)
+            to += end - at
+          } else {
+            this.#show(bytes, from, to)
+            from = at
+            to = end
+          }
           at = end
           if (this.#left === 0 && this.#state !== 'unsized')
             this.#state = this.#state === 'sized' ? 'done' : 'chunk-end'
           break
         }
         default: {
+          const plain = this.#lineBytes === 0 ? this.#plainChunkLine(bytes, at) : 0
+          if (plain > 0) {
+            at += plain
+            break
+          }
           const end = bytes.indexOf(LF, at)
           const stop = end < 0 ? bytes.length : end + 1
           this.#collect(bytes.subarray(at, stop))
@@ -110,7 +130,37 @@ export class ResponseReader {
         }
       }
     }
+    this.#show(bytes, from, to)
     return at
+  }
+
+  #show(bytes: Buffer, from: number, to: number): void {
+    if (to > from) this.#handlers.onBody(bytes.subarray(from, to))
+  }
+
+  /** The lines between two chunks as every host writes them, without a string made of each: their length, or 0. */
+  #plainChunkLine(bytes: Buffer, at: number): number {
+    if (this.#state === 'chunk-end') {
+      if (bytes[at] !== CR || bytes[at + 1] !== LF) return 0
+      this.#state = 'chunk-size'
+      return 2
+    }
+    if (this.#state !== 'chunk-size') return 0
+    let size = 0
+    for (let digits = 0; digits <= PLAIN_DIGITS_MAX; digits++) {
+      const byte = bytes[at + digits]
+      const digit = byte === undefined ? -1 : hexDigit(byte)
+      if (digit >= 0) {
+        size = size * 16 + digit
+        continue
+      }
+      if (size === 0 || byte !== CR || bytes[at + digits + 1] !== LF) return 0
+      this.#left = size
+      this.#bytes = 0
+      this.#state = 'chunk'
+      return digits + 2
+    }
+    return 0
   }
 
   /**
@@ -243,6 +293,12 @@ export class ResponseReader {
     this.#bytes += line.length + 2
     if (this.#bytes > max) throw new ResponseError(`more than ${max} bytes of ${this.#state}s`)
   }
+}
+
+function hexDigit(byte: number): number {
+  if (byte >= 0x30 && byte <= 0x39) return byte - 0x30
+  const letter = byte | 0x20
+  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1
 }
 
 function isHeader(line: string): boolean {

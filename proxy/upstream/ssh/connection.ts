@@ -1,6 +1,7 @@
 import { connect as connectSocket, type Socket } from 'node:net'
 import ssh2, { type Client, type ClientChannel } from 'ssh2'
 import type { UpstreamSettings } from '../../../config/settings.ts'
+import { GATHER_MILLISECONDS, gathering } from '../gather.ts'
 import { UpstreamError } from '../upstream.ts'
 import type { HostKeys } from './hostkey.ts'
 
@@ -101,6 +102,13 @@ export function openConnection(
 
 function established(settings: UpstreamSettings, client: Client, socket: Socket): Connection {
   let alive = true
+  const waits = gathering()
+  // ssh2 itself never pauses the socket: how much may come is told to the host, channel by channel.
+  socket.on('data', (chunk: Buffer) => {
+    if (!waits(chunk.length)) return
+    socket.pause()
+    setTimeout(() => socket.resume(), GATHER_MILLISECONDS)
+  })
   client.once('close', () => {
     alive = false
   })

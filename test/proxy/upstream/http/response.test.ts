@@ -76,6 +76,20 @@ describe('an answer is the same wherever it is split', () => {
     }
   })
 
+  test('small chunks that came together are shown together; large ones are left where they lie', () => {
+    const shown = (...chunks: string[]) => {
+      const given = bytes(`${CHUNKED}${chunks.map(chunk => `${chunk.length.toString(16)}\r\n${chunk}\r\n`).join('')}`)
+      const parts: string[] = []
+      const reader = new ResponseReader({ onHead: () => {}, onBody: part => parts.push(part.toString('latin1')) })
+      reader.take(given)
+      return parts
+    }
+    const [small, large] = ['s'.repeat(4096), 'l'.repeat(20_000)]
+    expect(shown(small, 'x', small)).toEqual([`${small}x${small}`])
+    expect(shown(large, large)).toEqual([large, large])
+    expect(shown(small, large, small)).toEqual([small, large + small])
+  })
+
   test('without a length: to the end of the connection, and told so', () => {
     for (const pieces of splits(`${OK}\r\nhello`)) {
       expect(read(pieces, { ends: true })).toMatchObject({ body: 'hello', done: true, head: { framing: 'close' } })
