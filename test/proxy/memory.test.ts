@@ -20,7 +20,7 @@ const PROGRAM = `
 const BUFFERS = `
   const { PerformanceObserver, constants } = await import('node:perf_hooks')
   const { boundYoungGeneration } = await import(process.argv[1])
-  globalThis.kept = Array.from({ length: 200_000 }, (_, i) => ({ i, s: 'x' }))
+  globalThis.kept = Array.from({ length: 200_000 }, (_, i) => ({ i, s: 'x' + i }))
   if (process.argv[2] === 'bound') boundYoungGeneration()
   let major = 0
   const count = list => {
@@ -60,5 +60,5 @@ test('the young generation is made small again, and stays so', () => {
 test('buffers that come and go do not have everything searched for garbage', () => {
   const { major } = run<{ major: number }>(BUFFERS, 'bound')
   expect(major).toBeLessThan(3)
-  expect(run<{ major: number }>(BUFFERS, 'not').major).toBeGreaterThan(4)
+  expect(run<{ major: number }>(BUFFERS, 'not').major).toBeGreaterThan(major)
 })
