@@ -34,6 +34,8 @@ export interface Taken {
 }
 
 export const GIGABYTE = 1e9
+/** A relay that checks and records nothing, see `naive.ts`. */
+export const NAIVE = 'naive relay'
 
 /** Each way in turn, `rounds` times after one that is not counted. */
 export async function timed(

@@ -23,17 +23,18 @@ export interface Place {
 export interface Stand {
   /** The host's repositories. */
   readonly folder: string
-  /** git http-backend behind nginx: directly, passed on by another nginx, by Drawbridge, by Drawbridge over TLS. */
-  readonly http: { readonly direct: Place; readonly nginx: Place; readonly drawbridge: Place; readonly tls: Place }
+  /** git http-backend behind nginx: directly, passed on by another nginx, by a naive relay, by Drawbridge, by Drawbridge over TLS. */
+  readonly http: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge' | 'tls', Place>>
   /** A stock sshd: directly, by a second sshd's ForceCommand, by Drawbridge. */
   ssh(kex: Kex): { readonly direct: Place; readonly chain: Place; readonly drawbridge: Place }
   /** A host that gives bytes faster than anybody passes them on, and what is asked of it. */
-  readonly replay: { readonly direct: string; readonly nginx: string; readonly drawbridge: string }
+  readonly replay: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge', string>>
   readonly gate: BenchGate
   /** The proxy that `drawbridge` goes through. */
   readonly proxy: ProxyProcess
   /** The nginx that passes everything. */
   readonly nginx: { readonly pid: number }
+  readonly naive: { readonly pid: number }
   /** The header a client shows the gate. */
   readonly authorization: string
   stop(): Promise<void>
@@ -54,8 +55,9 @@ export async function startStand(): Promise<Stand> {
   const top = temporaryFolder('bench')
   const folder = join(top, 'repositories')
   mkdirSync(folder)
-  const replay = await startReplay()
+  const replay = await startServer('replay.ts')
   const backend = await startNginx({ folder })
+  const naive = await startServer('naive.ts', `/real/=${backend.url}`, `/replay/=${replay.url}`)
   const through = await passing(top, { '/real/': backend.url, '/replay/': replay.url })
 
   const [upstreamKey, clientKey, tls] = await Promise.all([makeKey('upstream'), makeKey('client'), makeTls()])
@@ -81,6 +83,7 @@ export async function startStand(): Promise<Stand> {
     http: {
       direct: { url: backend.url, env: {} },
       nginx: { url: `${through.url}real/`, env: {}, pid: through.worker },
+      naive: { url: `${naive.url}real/`, env: {}, pid: naive.pid },
       drawbridge: { url: `${proxy.http}/real/`, env, pid: proxy.pid },
       tls: { url: `${secure.http}/real/`, env: { ...env, GIT_SSL_CAINFO: tls.certificate }, pid: secure.pid },
     },
@@ -93,15 +96,22 @@ export async function startStand(): Promise<Stand> {
         drawbridge: { url: `${proxy.ssh}/ssh1/`, env: by(gate.key), pid: proxy.pid },
       }
     },
-    replay: { direct: replay.url, nginx: `${through.url}replay/`, drawbridge: `${proxy.http}/replay/` },
+    replay: {
+      direct: replay.url,
+      nginx: `${through.url}replay/`,
+      naive: `${naive.url}replay/`,
+      drawbridge: `${proxy.http}/replay/`,
+    },
     gate,
     proxy,
     nginx: { pid: through.worker },
+    naive,
     authorization,
     stop: async () => {
       const others = [backend, through, sshd, chains.pinned, chains.default]
       await Promise.all([gate.stop(), ...others.map(other => other.stop())])
       replay.stop()
+      naive.stop()
     },
   }
 }
@@ -151,10 +161,15 @@ function hosts(backend: Nginx, replay: string, sshd: Sshd, folder: string, key: 
   ]
 }
 
-async function startReplay(): Promise<{ url: string; stop(): void }> {
-  const child = spawn(process.execPath, [new URL('replay.ts', import.meta.url).pathname], {
+/** A server of ours as a process of its own; it prints its port. */
+async function startServer(file: string, ...args: string[]): Promise<{ url: string; pid: number; stop(): void }> {
+  const child = spawn(process.execPath, [new URL(file, import.meta.url).pathname, ...args], {
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   })
   const [port] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer]
-  return { url: `http://127.0.0.1:${port.toString().trim()}/`, stop: () => child.kill() }
+  return {
+    url: `http://127.0.0.1:${port.toString().trim()}/`,
+    pid: child.pid as number,
+    stop: () => child.kill(),
+  }
 }

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runProgram, temporaryFolder } from '../../test/support/program.ts'
-import { type Case, compared, over, timed } from '../case.ts'
+import { type Case, compared, NAIVE, over, timed } from '../case.ts'
 import { CLONE_REQUEST } from '../load.ts'
 import { residentBytes } from '../process.ts'
 import type { Goal } from '../table.ts'
@@ -12,7 +12,7 @@ const SAMPLE_MILLISECONDS = 50
 export const replayed: Case = {
   name: 'replay',
   async run({ stand, bytes, rounds, say }) {
-    const { replay, authorization, proxy, nginx } = stand
+    const { replay, authorization, proxy, nginx, naive } = stand
     const request = join(temporaryFolder('bench'), 'request')
     writeFileSync(request, CLONE_REQUEST)
     const idle = residentBytes(proxy.pid)
@@ -30,6 +30,7 @@ export const replayed: Case = {
         [
           { name: 'direct', run: () => download(replay.direct + path, bytes, request) },
           { name: 'nginx', run: () => download(replay.nginx + path, bytes, request), pid: nginx.pid },
+          { name: NAIVE, run: () => download(replay.naive + path, bytes, request), pid: naive.pid },
           {
             name: 'drawbridge',
             run: () => download(replay.drawbridge + path, bytes, request, authorization),

@@ -1,4 +1,4 @@
-import { type Case, median, percentile } from '../case.ts'
+import { type Case, median, NAIVE, percentile } from '../case.ts'
 import { load } from '../load.ts'
 import { cpuSeconds } from '../process.ts'
 import type { Figure } from '../table.ts'
@@ -12,13 +12,14 @@ export const infoRefs: Case = {
   async run({ stand, rounds, quick, say }) {
     say('info/refs')
     const seconds = quick ? SECONDS.quick : SECONDS.full
-    const { replay, authorization, proxy } = stand
+    const { replay, authorization, proxy, nginx: passing, naive: relay } = stand
     const at = (place: string) => new URL(`${place}x/1-64.git/info/refs?service=git-upload-pack`)
     const v2 = 'Git-Protocol: version=2'
     const direct = way('direct', at(replay.direct), [v2])
-    const nginx = way('nginx', at(replay.nginx), [v2])
+    const nginx = way('nginx', at(replay.nginx), [v2], passing.pid)
+    const naive = way(NAIVE, at(replay.naive), [v2], relay.pid)
     const ours = way('drawbridge', at(replay.drawbridge), [v2, authorization], proxy.pid)
-    const ways = [direct, nginx, ours]
+    const ways = [direct, nginx, naive, ours]
     for (let round = 0; round <= rounds; round++) {
       for (const { url, headers, pid, alone, rates, cpu } of ways) {
         const one = await load({ url, headers, connections: 1, seconds: seconds / 2 })

@@ -2,7 +2,7 @@ import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { cloneRepository, gitOk, makeRepository } from '../../test/support/git.ts'
 import { temporaryFolder } from '../../test/support/program.ts'
-import { type Bench, type Case, compared, GIGABYTE, over, type Taken, timed, type Way } from '../case.ts'
+import { type Bench, type Case, compared, GIGABYTE, NAIVE, over, type Taken, timed, type Way } from '../case.ts'
 import { PINNED_KEX, type Place } from '../stand.ts'
 import type { Goal } from '../table.ts'
 
@@ -17,7 +17,13 @@ export const clone: Case = {
     await big(bench)
     bench.say('clone over HTTP')
     const overHttp = await timed(
-      [way('direct', http.direct), way('nginx', http.nginx), way('drawbridge', http.drawbridge), way(TLS, http.tls)],
+      [
+        way('direct', http.direct),
+        way('nginx', http.nginx),
+        way(NAIVE, http.naive),
+        way('drawbridge', http.drawbridge),
+        way(TLS, http.tls),
+      ],
       bench,
     )
     bench.say('clone over SSH')
@@ -71,7 +77,12 @@ export const push: Case = {
     })
     bench.say('push over HTTP')
     const overHttp = await timed(
-      [way('direct', http.direct), way('nginx', http.nginx), way('drawbridge', http.drawbridge)],
+      [
+        way('direct', http.direct),
+        way('nginx', http.nginx),
+        way(NAIVE, http.naive),
+        way('drawbridge', http.drawbridge),
+      ],
       bench,
     )
     bench.say('push over SSH')
