@@ -18,11 +18,13 @@ export const EVENTS = [
   'window.ended',
   'principal.locked',
   'principal.unlocked',
+  'anomaly.found',
+  'bypass.suspected',
 ] as const
 export type Event = (typeof EVENTS)[number]
 
 /** These do not wait for working hours. */
-export const URGENT: ReadonlySet<Event> = new Set(['request.break-glass', 'principal.locked'])
+export const URGENT: ReadonlySet<Event> = new Set(['request.break-glass', 'principal.locked', 'bypass.suspected'])
 
 interface Told {
   readonly name: string

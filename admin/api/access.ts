@@ -22,7 +22,7 @@ export const RESERVED: readonly string[] = ['drawbridge', OPERATOR.principal]
 const ANYBODY: readonly Role[] = ['developer', 'approver', 'auditor', 'admin']
 /** Taking access away is easier than giving it. */
 const ENDS_ACCESS: readonly Role[] = ['approver', 'admin']
-const READS_LEDGER: readonly Role[] = ['auditor', 'admin']
+export const READS_LEDGER: readonly Role[] = ['auditor', 'admin']
 
 /** What strangers call, since it is how one becomes known. Each asks for a secret of its own. */
 export const OPEN: readonly string[] = [

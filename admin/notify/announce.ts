@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Sql, TransactionSql } from 'postgres'
 import type { Record } from '../../audit/record.ts'
 import type { Event } from '../../config/notify.ts'
@@ -26,7 +27,12 @@ const EVENT_OF: Readonly<{ [Kind in Record['kind']]?: Event }> = {
   'grant.ended': 'window.ended',
   'principal.locked': 'principal.locked',
   'principal.unlocked': 'principal.unlocked',
+  'anomaly.found': 'anomaly.found',
+  'bypass.suspected': 'bypass.suspected',
 }
+
+type Finding = Extract<Record, { kind: 'anomaly.found' | 'bypass.suspected' }>
+const HOUR = 3_600_000
 
 export interface Notice {
   readonly thread: string
@@ -59,6 +65,11 @@ async function noticeOf(sql: TransactionSql, record: Record, now: number): Promi
     const { by, principal, reason } = record
     return { thread: `lock:${principal}`, content: { type: event, timestamp, data: { by, principal, reason } } }
   }
+  if (record.kind === 'anomaly.found' || record.kind === 'bypass.suspected') {
+    const { kind: _, by, principal, reason, ...finding } = record
+    const id = findingId(record, now)
+    return { thread: id, once: id, content: { type: event, timestamp, data: { by, principal, reason, finding } } }
+  }
   if ('grant' in record && 'reason' in record) {
     const { by, principal, reason, grant: id } = record
     const grant = await findGrant(sql, id)
@@ -79,6 +90,19 @@ async function noticeOf(sql: TransactionSql, record: Record, now: number): Promi
     return { thread: record.request, content: { type, timestamp, data } }
   }
   return undefined
+}
+
+/**
+ * Somebody who is refused all night is told of once an hour, and one moved ref once; each is on record every time. As a digest:
+ * names may be longer than the index of `once` takes.
+ */
+function findingId(record: Finding, now: number): string {
+  const { principal, repository } = record
+  const told =
+    record.kind === 'anomaly.found'
+      ? [record.anomaly, principal, record.grant, Math.floor(now / HOUR)]
+      : [repository, record.ref, record.left, record.found]
+  return `finding:${createHash('sha256').update(JSON.stringify(told)).digest('hex')}`
 }
 
 async function withRequest(sql: TransactionSql, id: string | undefined): Promise<{ request?: RequestFacts }> {

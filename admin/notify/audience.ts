@@ -2,6 +2,7 @@ import type { Sql, TransactionSql } from 'postgres'
 import type { Event, Reach } from '../../config/notify.ts'
 import type { Approver, Slot } from '../../config/policy/approvers.ts'
 import { foldIdentity } from '../../config/policy.ts'
+import { READS_LEDGER } from '../api/access.ts'
 import { tally } from '../approval.ts'
 import { roleGroup, type Standing } from '../policy.ts'
 import { findRequest } from '../register/requests.ts'
@@ -57,6 +58,7 @@ export async function audienceOf(
   const reach = directory(standing, people)
   const { type, data } = content
   const person = (principal: string) => personBehind(standing, principal)
+  if (data.finding !== undefined) return { asked: [], told: await watchers(sql, standing, content), reach }
   const found = data.request && (await findRequest(sql, data.request.id))
   if (found === undefined) return { asked: [], told: [person(data.principal)], reach }
 
@@ -73,6 +75,15 @@ export async function audienceOf(
   const outcome = OUTCOMES.has(type) ? approvers : []
   const told = new Set([...heard, ...outcome].filter(one => !asked.includes(one) && one !== person(data.by)))
   return { asked, told: [...told], reach }
+}
+
+/** Who reads the ledger. Not the one it is about, who is warned of nothing; of a bypass, that is only who came upon it. */
+async function watchers(sql: Sql | TransactionSql, standing: Standing, { type, data }: Payload): Promise<string[]> {
+  const persons = await personsOf(sql, standing, [
+    READS_LEDGER.map(role => ({ kind: 'group', name: roleGroup(role) }) as const),
+  ])
+  const about = personBehind(standing, data.principal)
+  return type === 'bypass.suspected' ? persons : persons.filter(person => person !== about)
 }
 
 async function askedNow(

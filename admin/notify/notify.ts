@@ -126,7 +126,8 @@ export function startNotify(options: NotifyOptions): Notify {
 function concerns({ events, repositories }: ChannelSettings, { type, data }: Payload): boolean {
   if (events !== undefined && !events.includes(type)) return false
   if (repositories === undefined) return true
-  const about = [...(data.request?.targets.map(({ repository }) => repository) ?? []), data.window?.repository]
+  const targets = data.request?.targets.map(({ repository }) => repository) ?? []
+  const about = [...targets, data.window?.repository, data.finding?.repository]
   const named = about.filter(one => one !== undefined)
   // A lock is about no repository, and so about each.
   return (

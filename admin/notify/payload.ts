@@ -47,6 +47,19 @@ const request = z.object({
   windows: z.array(window),
 })
 
+const finding = z.object({
+  anomaly: z
+    .enum(['volume', 'spread', 'network', 'last-moment', 'refusals'])
+    .optional()
+    .describe('what is unusual for them; absent of a bypass'),
+  repository: z.string().optional(),
+  operation: z.string().optional().describe('at which it was found'),
+  grant: z.string().optional(),
+  ref: z.string().optional().describe('of a bypass: which ref was moved'),
+  left: z.string().optional().describe('of a bypass: where the last recorded push left it'),
+  found: z.string().optional().describe('of a bypass: where the next push found it'),
+})
+
 export const payload = z
   .object({
     type: z.enum(EVENTS),
@@ -57,6 +70,7 @@ export const payload = z
       reason: z.string(),
       request: request.optional(),
       window: window.optional(),
+      finding: finding.optional().describe('what the record showed'),
     }),
   })
   .meta({ title: 'Drawbridge notice', description: 'What a webhook of Drawbridge carries.' })
@@ -64,6 +78,7 @@ export const payload = z
 export type Payload = z.infer<typeof payload>
 export type RequestFacts = z.infer<typeof request>
 export type WindowFacts = z.infer<typeof window>
+export type FindingFacts = z.infer<typeof finding>
 
 /** The published schema, as text. */
 export function payloadSchema(): string {

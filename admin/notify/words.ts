@@ -5,7 +5,7 @@ import type { Payload, RequestFacts, WindowFacts } from './payload.ts'
 
 /** What happened, in one line. */
 export function headline({ type, data }: Payload): string {
-  const { by, principal, request, window } = data
+  const { by, principal, request, window, reason, finding } = data
   const what = request ? wanted(request) : window ? `${window.actions.join(', ')} on ${window.repository}` : ''
   const until = endOf(request, window)
   switch (type) {
@@ -37,24 +37,29 @@ export function headline({ type, data }: Payload): string {
       return `${principal} was locked out by ${by}`
     case 'principal.unlocked':
       return `${principal} was let in again by ${by}`
+    case 'anomaly.found':
+      return `Unusual for ${principal}: ${reason}`
+    case 'bypass.suspected':
+      return `${finding?.repository} may have been pushed to past the gate: ${reason}`
   }
 }
 
 /** What a thread about it is called; the same for each of its notices. */
 export function subject({ data }: Payload): string {
-  const { principal, request, window } = data
+  const { principal, request, window, finding } = data
   if (request) return `${principal}: ${wanted(request)} [${request.id}]`
+  if (finding) return finding.anomaly ? `${principal}: unusual (${finding.anomaly})` : `${finding.repository}: bypass?`
   return window ? `${principal}: ${window.repository} [${window.grant}]` : principal
 }
 
 /** Everything somebody has to know to decide: names and what they are. */
 export function details({ data }: Payload): readonly (readonly [string, string])[] {
-  const { request, reason, principal, by } = data
+  const { request, reason, principal, by, finding } = data
   const rows: [string, string][] = []
   const row = (name: string, value: string | undefined) => {
     if (value !== undefined && value !== '') rows.push([name, value])
   }
-  row('For', principal)
+  row(finding?.ref === undefined ? 'For' : 'Found by a push of', principal)
   if (request) {
     if (request.requester !== request.principal) row('Asked by', request.requester)
     for (const { repository, actions, refs } of request.targets) {
@@ -74,6 +79,15 @@ export function details({ data }: Payload): readonly (readonly [string, string])
     }
     if (request.state === 'requested') row('Lapses', request.lapses_at)
     row('Request', request.id)
+  }
+  if (finding) {
+    row('Repository', finding.repository)
+    row('Ref', finding.ref)
+    row('Left at', finding.left)
+    row('Found at', finding.found)
+    row('Window', finding.grant)
+    row('Operation', finding.operation)
+    if (finding.operation) row('Look at it', `drawbridge audit list --operation ${finding.operation}`)
   }
   if (reason !== '' && reason !== request?.reason) row('Said', `${by}: ${reason}`)
   return rows

@@ -27,7 +27,7 @@ const told = {
   repositories: list(repositoryName, 'a list of repositories')
     .optional()
     .describe('Only about these; all when left out.'),
-  hours: hours.optional().describe('Outside of them notices wait, except break-glass and locks.'),
+  hours: hours.optional().describe('Outside of them notices wait, except break-glass, locks and bypasses.'),
 }
 
 /** Where our notices go is the operator's word alone; only to this machine itself do they go unencrypted. */

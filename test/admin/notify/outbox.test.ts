@@ -4,8 +4,11 @@ import { ChannelError } from '../../../admin/notify/channel.ts'
 import { deliveryCounts, listDeliveries, retryDeliveries } from '../../../admin/notify/outbox.ts'
 import type { Payload } from '../../../admin/notify/payload.ts'
 import { announceEndings, announceEscalations } from '../../../admin/notify/watch.ts'
+import { details, headline } from '../../../admin/notify/words.ts'
 import { writeGrant } from '../../../admin/register/grants.ts'
 import { lockPrincipal } from '../../../admin/register/locks.ts'
+import { registerToken } from '../../../admin/register/tokens.ts'
+import type { Record } from '../../../audit/record.ts'
 import { weekly } from '../../../config/policy/hours.ts'
 import { HOUR } from '../control.ts'
 import { type Stage, startStage } from './stage.ts'
@@ -362,4 +365,93 @@ test('later notices of a request know what the first was called', async () => {
   await stage.vote(id, 'mona')
   await notify.round()
   expect(wall.taken.map(({ first }) => first)).toEqual([undefined, 'ref-1', 'ref-1'])
+})
+
+describe('what the record shows', () => {
+  const unusual = (over: object = {}): Record => ({
+    kind: 'anomaly.found',
+    by: 'drawbridge',
+    anomaly: 'volume',
+    principal: 'dana',
+    repository: 'acme/api',
+    operation: 'op-1',
+    reason: '900 MiB were fetched, where 3 MiB are usual',
+    ...over,
+  })
+  const bypass: Record = {
+    kind: 'bypass.suspected',
+    by: 'drawbridge',
+    repository: 'acme/api',
+    ref: 'refs/heads/main',
+    left: '1'.repeat(40),
+    found: '2'.repeat(40),
+    operation: 'op-2',
+    principal: 'dana',
+    reason: 'refs/heads/main stood where no recorded push had put it',
+  }
+  const write = (record: Record) => stage.telling(async change => change.record(record))
+  const reader = (principal: string, role: 'auditor' | 'admin' | 'approver') =>
+    registerToken(
+      stage.telling,
+      { id: `t-${principal}`, principal, roles: [role], expires: new Date(Date.now() + HOUR) },
+      'test',
+    )
+
+  test('is told to those who read the ledger, and not to the one it is about', async () => {
+    await reader('kim', 'auditor')
+    await reader('dana', 'admin')
+    await reader('mona', 'approver')
+    await write(unusual())
+    await write(bypass)
+    const mail = mailing()
+    await stage.notify([mail.channel]).round()
+    expect(mail.heard('anomaly.found')).toEqual(['kim'])
+    // Whose push came upon it did no wrong.
+    expect(mail.heard('bypass.suspected')).toEqual(['dana', 'kim'])
+  })
+
+  test('says what was found, and how to look at it', async () => {
+    await write(bypass)
+    const wall = recorder()
+    await stage.notify([wall.channel]).round()
+    const [told] = wall.taken
+    expect(told?.content.data.finding).toEqual({
+      repository: 'acme/api',
+      ref: 'refs/heads/main',
+      left: '1'.repeat(40),
+      found: '2'.repeat(40),
+      operation: 'op-2',
+    })
+    expect(headline(told!.content)).toMatch(/^acme\/api may have been pushed to past the gate: refs\/heads\/main stood/)
+    expect(details(told!.content)).toContainEqual(['Look at it', 'drawbridge audit list --operation op-2'])
+  })
+
+  test('again and again is told once an hour, and another thing at once', async () => {
+    for (const operation of ['op-1', 'op-2', 'op-3']) await write(unusual({ operation }))
+    await write(unusual({ anomaly: 'network' }))
+    await write(bypass)
+    await write(bypass)
+    // As long as names may be: an index would not take it.
+    await write({ ...bypass, ref: `refs/heads/${'é€漢'.repeat(900)}` })
+    const wall = recorder()
+    await stage.notify([wall.channel]).round()
+    expect(wall.events()).toEqual(['anomaly.found', 'anomaly.found', 'bypass.suspected', 'bypass.suspected'])
+    // Each by itself: an alarm that edits an old message is not seen.
+    expect(new Set(wall.taken.map(({ thread }) => thread)).size).toBe(4)
+  })
+
+  test('keeps to the repositories and hours of a channel, but for a bypass, which waits for no morning', async () => {
+    await write(unusual())
+    await write(unusual({ anomaly: 'network', repository: 'acme/other' }))
+    await write(bypass)
+    const [wall, narrow] = [recorder('closed'), recorder('narrow')]
+    const settings = { type: 'webhook', url: new URL('https://hooks.acme.example/'), secret: '' } as const
+    const hours = weekly('UTC', [{ days: [0, 1, 2, 3, 4], from: 9 * 60, to: 17 * 60 }])
+    const closed = { ...settings, name: 'closed', hours }
+    const channels = [closed, { ...settings, name: 'narrow', repositories: ['acme/api'] }]
+    const saturday = Date.UTC(2026, 0, 3, 12)
+    await stage.notify([wall.channel, narrow.channel], { channels }, () => saturday).round()
+    expect(narrow.events()).toEqual(['anomaly.found', 'bypass.suspected'])
+    expect(wall.events()).toEqual(['bypass.suspected'])
+  })
 })
