@@ -10,15 +10,24 @@ export interface RevokeHookSettings extends Hook {
   readonly type: 'revoke'
 }
 
-/** A Git host that says who left and which repositories moved. */
-export interface HostHookSettings extends Hook {
-  readonly type: 'github' | 'gitlab'
+interface HostHook extends Hook {
   /** The name of the host under `upstreams`. */
   readonly upstream: string
+}
+
+/** A Git host that says which repositories moved. */
+export interface PlainHostHookSettings extends HostHook {
+  readonly type: 'bitbucket' | 'gitea'
+}
+
+/** A Git host that says who left as well. */
+export interface MembersHostHookSettings extends HostHook {
+  readonly type: 'github' | 'gitlab'
   /** The organization or top group whose former members are locked; without it nobody is. */
   readonly organization?: string | undefined
   /** The principal of somebody whose name at the host is `{login}`. */
   readonly principal: string
 }
 
+export type HostHookSettings = PlainHostHookSettings | MembersHostHookSettings
 export type HookSettings = RevokeHookSettings | HostHookSettings

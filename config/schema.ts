@@ -63,7 +63,9 @@ export const SETTINGS = section({
   notify: notify.optional(),
   hooks: hooks
     .optional()
-    .describe('Who may tell the gate from outside that access is to end: type revoke, github or gitlab.'),
+    .describe(
+      'Who may tell the gate from outside that access is to end: type revoke, github, gitlab, bitbucket or gitea.',
+    ),
   reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams }, context) => {
   if (authority !== undefined) return

@@ -4,7 +4,7 @@ import type { RevokeHookSettings } from '../../config/hooks.ts'
 import { principal, reason, repositoryPattern } from '../api/fields.ts'
 import type { Incoming } from '../notify/channel.ts'
 import type { Effect } from './effect.ts'
-import type { Heard } from './hosts.ts'
+import type { Heard } from './heard.ts'
 
 /** `{ "principal" | "repository" | "key": …, "reason": … }` from programs that watch, signed as standardwebhooks.com says. */
 

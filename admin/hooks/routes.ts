@@ -4,8 +4,12 @@ import type { HookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
 import type { Refuse } from '../notify/refusals.ts'
 import type { Act } from '../register/act.ts'
+import { fromBitbucket } from './bitbucket.ts'
 import { carryOut } from './effect.ts'
-import { fromGithub, fromGitlab, type Heard } from './hosts.ts'
+import { fromGitea } from './gitea.ts'
+import { fromGithub } from './github.ts'
+import { fromGitlab } from './gitlab.ts'
+import type { Heard } from './heard.ts'
 import { fromWatcher } from './revoke.ts'
 
 /** `POST /hooks/NAME`: what may end access from outside. Whatever is believed gets 204, anything else an empty 404. */
@@ -67,6 +71,10 @@ function hear(hook: HookSettings, incoming: Incoming): Heard {
       return fromWatcher(hook, incoming)
     case 'github':
       return fromGithub(hook, incoming)
+    case 'bitbucket':
+      return fromBitbucket(hook, incoming)
+    case 'gitea':
+      return fromGitea(hook, incoming)
     case 'gitlab':
       return fromGitlab(hook, incoming)
   }

@@ -6,6 +6,10 @@ const host = {
     'What the host proves itself by.',
   ),
   upstream: text('the name of an upstream').describe('Which of the upstreams it is.'),
+}
+
+/** Of hosts that say who left. */
+const members = {
   organization: text('a name at the host')
     .optional()
     .describe('Members who leave this organization or top group are locked out; nobody is without it.'),
@@ -19,15 +23,21 @@ const hookKinds = {
     type: z.literal('revoke'),
     secret: matching(WEBHOOK_SECRET, 'whsec_ and at least 24 bytes in base64'),
   }),
-  github: section({ type: z.literal('github'), ...host }),
-  gitlab: section({ type: z.literal('gitlab'), ...host }),
+  github: section({ type: z.literal('github'), ...host, ...members }),
+  gitlab: section({ type: z.literal('gitlab'), ...host, ...members }),
+  bitbucket: section({ type: z.literal('bitbucket'), ...host }),
+  gitea: section({ type: z.literal('gitea'), ...host }),
 }
 
 export const hooks = z
   .record(
     matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'),
-    z.discriminatedUnion('type', [hookKinds.revoke, hookKinds.github, hookKinds.gitlab], {
-      error: `expected a mapping whose type is ${Object.keys(hookKinds).join(', ')}`,
-    }),
+    z.discriminatedUnion(
+      'type',
+      [hookKinds.revoke, hookKinds.github, hookKinds.gitlab, hookKinds.bitbucket, hookKinds.gitea],
+      {
+        error: `expected a mapping whose type is ${Object.keys(hookKinds).join(', ')}`,
+      },
+    ),
   )
   .transform(named => Object.entries(named).map(([name, said]) => ({ name, ...said })))

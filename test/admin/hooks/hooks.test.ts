@@ -11,10 +11,13 @@ import { registerKey } from '../../../admin/register/keys.ts'
 import { findLock, unlockPrincipal } from '../../../admin/register/locks.ts'
 import type { HookSettings } from '../../../config/hooks.ts'
 import { type Engines, HOUR, startEngines } from '../control.ts'
+import { BITBUCKET_PAYLOADS, GITEA_PAYLOADS, GITHUB_PAYLOADS, GITLAB_PAYLOADS } from './payloads.ts'
 
 const WATCHER = `whsec_${Buffer.alloc(32, 3).toString('base64')}`
 const GITHUB = 'a secret of the github hook'
 const GITLAB = 'a token of the gitlab hook'
+const BITBUCKET = 'a secret of the bitbucket hook'
+const GITEA = 'a secret of the gitea hook'
 const hooks: HookSettings[] = [
   { type: 'revoke', name: 'siem', secret: WATCHER },
   {
@@ -33,6 +36,8 @@ const hooks: HookSettings[] = [
     organization: 'storecloud',
     principal: '{login}',
   },
+  { type: 'bitbucket', name: 'bitbucket', secret: BITBUCKET, upstream: 'bucket' },
+  { type: 'gitea', name: 'gitea', secret: GITEA, upstream: 'tea' },
 ]
 
 let engines: Engines
@@ -62,12 +67,26 @@ async function post(name: string, body: string, headers: Headers): Promise<numbe
   return response.status
 }
 
+const hmac = (secret: string, body: string) => createHmac('sha256', secret).update(body).digest('hex')
+const bitbucket = (event: string, body: string): Headers => ({
+  'content-type': 'application/json',
+  'x-event-key': event,
+  'x-request-uuid': `bb-${++deliveries}`,
+  'x-hub-signature': `sha256=${hmac(BITBUCKET, body)}`,
+})
+const gitea = (event: string, body: string): Headers => ({
+  'content-type': 'application/json',
+  'x-gitea-event': event,
+  'x-gitea-delivery': `tea-${++deliveries}`,
+  'x-gitea-signature': hmac(GITEA, body),
+})
+
 let deliveries = 0
 const github = (event: string, body: string): Headers => ({
   'content-type': 'application/json',
   'x-github-event': event,
   'x-github-delivery': `72d3162e-cc78-11e3-81ab-${++deliveries}`,
-  'x-hub-signature-256': `sha256=${createHmac('sha256', GITHUB).update(body).digest('hex')}`,
+  'x-hub-signature-256': `sha256=${hmac(GITHUB, body)}`,
 })
 const gitlab = (): Headers => ({
   'content-type': 'application/json',
@@ -90,65 +109,6 @@ async function grant(repository: string): Promise<string> {
 const ended = async (id: string) => (await findGrant(engines.sql, id))?.ended
 const isLocked = async (principal: string) => (await findLock(engines.sql, principal))?.locked === true
 const refusals = async () => (await engines.records('channel.refused')).map(({ channel, code }) => `${channel} ${code}`)
-
-// After the examples of docs.github.com/en/webhooks/webhook-events-and-payloads: the members that are read, and some that are not.
-const GITHUB_PAYLOADS = {
-  memberRemoved: {
-    action: 'member_removed',
-    membership: {
-      url: 'https://api.github.com/orgs/octo-org/memberships/hubot',
-      state: 'active',
-      role: 'member',
-      user: { login: 'hubot', id: 1, type: 'User' },
-    },
-    organization: { login: 'octo-org', id: 33435682 },
-    sender: { login: 'codertocat', id: 21031067 },
-  },
-  deleted: {
-    action: 'deleted',
-    repository: { id: 118, name: 'Hello-World', full_name: 'Codertocat/Hello-World', owner: { login: 'Codertocat' } },
-    sender: { login: 'Codertocat' },
-  },
-  renamed: {
-    action: 'renamed',
-    changes: { repository: { name: { from: 'old-name' } } },
-    repository: { id: 118, name: 'new-name', full_name: 'Codertocat/new-name', owner: { login: 'Codertocat' } },
-  },
-  transferred: {
-    action: 'transferred',
-    changes: { owner: { from: { organization: { login: 'before' } } } },
-    repository: { id: 118, name: 'Hello-World', full_name: 'after/Hello-World', owner: { login: 'after' } },
-  },
-}
-// After the examples of docs.gitlab.com/administration/system_hooks.
-const GITLAB_PAYLOADS = {
-  destroyed: {
-    created_at: '2012-07-21T07:30:58Z',
-    event_name: 'project_destroy',
-    name: 'Underscore',
-    path: 'underscore',
-    path_with_namespace: 'jsmith/underscore',
-    project_id: 73,
-  },
-  renamed: {
-    event_name: 'project_rename',
-    path: 'underscore',
-    path_with_namespace: 'jsmith/underscore',
-    project_id: 73,
-    old_path_with_namespace: 'jsmith/overscore',
-  },
-  removed: {
-    event_name: 'user_remove_from_group',
-    group_access: 'Maintainer',
-    group_id: 78,
-    group_name: 'StoreCloud',
-    group_path: 'storecloud',
-    user_email: 'johnsmith@gitlab.com',
-    user_name: 'John Smith',
-    user_username: 'johnsmith',
-    user_id: 41,
-  },
-}
 
 describe('GitHub', () => {
   test('says that a member was removed: they are locked out, and the record says by whom', async () => {
@@ -232,6 +192,57 @@ describe('GitLab', () => {
     expect(await post('gitlab', body, { ...without, 'x-gitlab-token': `${GITLAB}x` })).toBe(404)
     expect(await isLocked('johnsmith')).toBe(false)
     expect(await refusals()).toEqual(['gitlab unsigned', 'gitlab signature'])
+  })
+})
+
+describe.each([
+  ['Bitbucket Cloud', 'bitbucket', 'repo:updated', BITBUCKET_PAYLOADS.updated, 'bucket/team_name/old_name', 'renamed'],
+  [
+    'Bitbucket Cloud',
+    'bitbucket',
+    'repo:deleted',
+    BITBUCKET_PAYLOADS.deleted,
+    'bucket/team_name/other_name',
+    'deleted',
+  ],
+  [
+    'Bitbucket Data Center',
+    'bitbucket',
+    'repo:modified',
+    BITBUCKET_PAYLOADS.modified,
+    'bucket/project_1/repository',
+    'renamed',
+  ],
+  ['Gitea', 'gitea', 'repository', GITEA_PAYLOADS.deleted, 'tea/gitea/webhooks', 'deleted'],
+] as const)('%s (%s) says %s', (_, hook, event, payload, repository, what) => {
+  const sign = { bitbucket, gitea }[hook]
+  const body = JSON.stringify(payload)
+
+  test('the windows of the name that is no more end, and no other, however often it says so', async () => {
+    const own = await grant(repository)
+    const other = await grant(`${repository}-too`)
+    const headers = sign(event, body)
+    expect(await post(hook, body, headers)).toBe(204)
+    expect(await ended(own)).toMatchObject({ how: 'revoked', by: `hook:${hook}` })
+    expect((await ended(own))?.reason).toMatch(new RegExp(`was ${what}, says ${hook}$`))
+    expect(await ended(other)).toBeUndefined()
+    const again = await grant(repository)
+    expect(await post(hook, body, headers)).toBe(204)
+    expect(await ended(again)).toBeUndefined()
+  })
+
+  test('nothing ends where the signature is wrong, missing or of other bytes', async () => {
+    const own = await grant(repository)
+    const good = sign(event, body)
+    const proof = hook === 'gitea' ? 'x-gitea-signature' : 'x-hub-signature'
+    const { [proof]: signature = '', ...unsigned } = good
+    expect(await post(hook, body, unsigned)).toBe(404)
+    expect(
+      await post(hook, body, { ...good, [proof]: signature.replace(/.$/, end => (end === '0' ? '1' : '0')) }),
+    ).toBe(404)
+    expect(await post(hook, JSON.stringify(payload, null, 1), good)).toBe(404)
+    expect(await ended(own)).toBeUndefined()
+    expect(await refusals()).toEqual([`${hook} unsigned`, `${hook} signature`, `${hook} signature`])
   })
 })
 
