@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { commitFile, git, gitOk, makeRepository, refsOf } from '../support/git.ts'
+import { cloneRepository, commitFile, git, gitOk, makeRepository, noise, refsOf } from '../support/git.ts'
 import { temporaryFolder } from '../support/program.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
 import { makeTls } from '../support/tls.ts'
@@ -121,10 +121,35 @@ for (const [transport, upstream, manner] of combinations) {
     })
 
     test('pushes more than the post buffer, with the probe in front', async () => {
-      const { noise } = await import('../support/git.ts')
-      await commitFile(work, 'big', noise(3 << 20) as unknown as string)
+      await commitFile(work, 'big', noise(3 << 20))
       await gitOk(['push', '-q', url, 'HEAD:refs/heads/main'], { cwd: work, env })
       expect((await refsOf(bare))['refs/heads/main']).toBe(await gitOk(['rev-parse', 'HEAD'], { cwd: work }))
+    })
+
+    test('clones a submodule beside it, under a window of its own', async () => {
+      const library = await makeRepository(join(stand.folder, 'acme', `${name}-library.git`))
+      const tip = (await refsOf(library))['refs/heads/main']!
+      const parent = await makeRepository(join(stand.folder, 'acme', `${name}-parent.git`))
+      const author = await cloneRepository(parent)
+      await gitOk(['update-index', '--add', '--cacheinfo', `160000,${tip},library`], { cwd: author })
+      await commitFile(
+        author,
+        '.gitmodules',
+        `[submodule "library"]\n\tpath = library\n\turl = ../${name}-library.git\n`,
+      )
+      await gitOk(['push', '-q', parent, 'HEAD:main'], { cwd: author })
+      const clone = () => {
+        const into = join(temporaryFolder('work'), 'parent')
+        const from = url.replace(repository, `${repository}-parent`)
+        return git(['clone', '-q', '--recurse-submodules', from, into], { env }).then(result => ({ ...result, into }))
+      }
+      await stand.grant({ repository: `${repository}-parent` })
+      const refused = await clone()
+      expect(refused.stderr).toContain(`ask with: git access request ${repository}-library --fetch --for 1h`)
+      await stand.grant({ repository: `${repository}-library` })
+      const { status, into, stderr } = await clone()
+      expect([status, stderr]).toMatchObject([0, expect.not.stringContaining('fatal')])
+      expect(await gitOk(['rev-parse', 'HEAD'], { cwd: join(into, 'library') })).toBe(tip)
     })
 
     test('every operation has one start and one end', async () => {
