@@ -10,7 +10,7 @@ import type { Stand, StartedProxy } from './stand.ts'
 /** Bytes that pass before the line stalls: the pack has begun, and its end is far. */
 const STALL_BYTES = 1 << 20
 /** A repository, or a commit, with so much noise in it is not through when the line stalls: buffers on the way take some. */
-export const UNDERWAY_BYTES = 24 << 20
+export const UNDERWAY_BYTES = process.env.STORY_LARGE ? 1e9 : 24 << 20
 
 export interface Underway {
   readonly start: OperationStart
