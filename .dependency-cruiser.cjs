@@ -58,7 +58,7 @@ module.exports = {
     forbid(
       'cli-http-only',
       '^cli/(?!serve|offline)',
-      '^(proxy|admin|grant|audit)/',
+      '^(proxy|admin|grant)/|^audit/(?!follow|sentence)',
       'the CLI speaks HTTP only; serve starts a role by its main',
     ),
     forbid(

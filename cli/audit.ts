@@ -1,17 +1,12 @@
 import { createWriteStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
 import { Command, Option } from 'commander'
+import { FollowingEnded, follow } from '../audit/follow.ts'
+import { type Entry, sentence } from '../audit/sentence.ts'
 import { query } from './client.ts'
 import { asking, type Common, gate, wholeNumber } from './command.ts'
-import { events } from './events.ts'
 import { keptHeads, verifyExport, verifyProof } from './offline.ts'
 import { CommandError, data, EXIT, json, plain, say, when } from './say.ts'
-
-interface Entry {
-  readonly seq: number
-  readonly recorded: string
-  readonly record: { readonly kind: string; readonly [name: string]: unknown }
-}
 
 const FILTERS = {
   principal: 'whom it is about',
@@ -41,7 +36,7 @@ export function auditCommand(): Command {
         .option('-n, --lines <n>', 'how many to begin with', wholeNumber, 20)
         .action(async (options: Common & Filters & { follow?: boolean; lines: number }) => {
           const last = await showLast(options)
-          if (options.follow) await follow(last, options)
+          if (options.follow) await followOn(last, options)
         }),
     )
     .addCommand(
@@ -232,47 +227,23 @@ async function showLast(options: Common & Filters & { lines: number }): Promise<
   return end
 }
 
-/** Goes on for ever: what breaks is begun again behind the last record seen. */
-async function follow(after: number, options: Common & Filters): Promise<void> {
-  let last = after
-  let told = false
-  for (;;) {
-    try {
-      const answer = await gate(options).stream(`/audit/stream${query(filtersOf(options))}`, {
-        'last-event-id': String(last),
-      })
-      if (told) say('connected again')
-      told = false
-      for await (const event of events(answer)) {
-        if (event.name === 'end') throw new CommandError(EXIT.denied, event.data)
-        if (event.id === undefined) continue
-        last = Number(event.id)
-        show(JSON.parse(event.data) as Entry, options)
-      }
-    } catch (error) {
-      // What is refused stays refused; what is unreachable may come back.
-      if (error instanceof CommandError && error.exit !== EXIT.unreachable) throw error
-      if (!told) say(`${error instanceof Error ? error.message : error}; trying again`)
-      told = true
-    }
-    await new Promise(resolve => setTimeout(resolve, RETRY_MILLISECONDS))
+/** Goes on until the reader may read no more. */
+async function followOn(after: number, options: Common & Filters): Promise<void> {
+  const entries = follow<Entry>(after, {
+    open: last => gate(options).stream(`/audit/stream${query(filtersOf(options))}`, { 'last-event-id': String(last) }),
+    // What is refused stays refused; what is unreachable may come back.
+    isLasting: error => error instanceof CommandError && error.exit !== EXIT.unreachable,
+    onBroken: error => say(`${error instanceof Error ? error.message : error}; trying again`),
+    onAgain: () => say('connected again'),
+  })
+  try {
+    for await (const entry of entries) show(entry, options)
+  } catch (error) {
+    throw error instanceof FollowingEnded ? new CommandError(EXIT.denied, error.message) : error
   }
 }
 
 function show(entry: Entry, options: Common): void {
   if (options.json) json(entry)
-  else data(sentence(entry))
-}
-
-/** One line for one record, whatever is in it. */
-export function sentence({ seq, recorded, record }: Entry): string {
-  const { kind, by, principal, action, repository, result, code, reason, ...rest } = record
-  const who = [by, principal].filter(name => typeof name === 'string' && name !== '')
-  const what = [action, repository, result, code].filter(word => typeof word === 'string')
-  const ids = ['operation', 'grant', 'token', 'fingerprint', 'serial', 'request', 'role']
-    .map(name => rest[name])
-    .filter(id => typeof id === 'string')
-  const words = [seq, when(recorded), kind, [...new Set(who)].join(' for '), ...what, ...ids]
-  const because = typeof reason === 'string' && reason !== '' ? `: ${reason}` : ''
-  return plain(`${words.filter(word => word !== '').join(' ')}${because}`)
+  else data(sentence(entry, when))
 }

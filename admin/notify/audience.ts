@@ -6,6 +6,7 @@ import { READS_LEDGER } from '../api/access.ts'
 import { tally } from '../approval.ts'
 import { roleGroup, type Standing } from '../policy.ts'
 import { findRequest } from '../register/requests.ts'
+import { holdersOf } from '../register/roles.ts'
 import { ballotOf, next, type Request } from '../request.ts'
 import { personBehind, withInvolved } from '../voter.ts'
 import type { Payload } from './payload.ts'
@@ -121,12 +122,4 @@ async function personsOf(sql: Sql | TransactionSql, standing: Standing, slots: r
     }),
   )
   return [...new Set(persons.flat().map(foldIdentity))]
-}
-
-/** Principals that hold a token with this role. */
-async function holdersOf(sql: Sql | TransactionSql, role: string): Promise<string[]> {
-  const rows = await sql<{ principal: string }[]>`
-    select distinct principal from control.token
-    where revoked is null and expires > now() and roles @> array[${role}::text] order by principal`
-  return rows.map(({ principal }) => principal)
 }
