@@ -19,6 +19,7 @@ import type { Notify } from '../notify/notify.ts'
 import type { PolicyInForce } from '../policy.ts'
 import type { Act } from '../register/act.ts'
 import type { Caller } from './access.ts'
+import { Problem } from './problem.ts'
 
 /** What the routes need; made in `main.ts`. */
 export interface Control {
@@ -34,6 +35,8 @@ export interface Control {
   readonly policy: Pick<PolicyInForce, 'standing'>
   /** Says whether the ledger takes records, and why not. */
   readonly ledgerFault: () => string | undefined
+  /** How often a follower of the ledger hears that it is followed, and is asked whether they still may; milliseconds. */
+  readonly heartbeatEvery?: number
   /** Where signed heads are published outside the database, and the keys they are signed with. */
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
@@ -78,10 +81,23 @@ export const ENACT_MILLISECONDS_MAX = 2_000
 declare module 'fastify' {
   interface FastifyRequest {
     caller: Caller | null
+    /** Asks again what was asked before the request was taken: that of answers which go on. Throws as that did. */
+    admit: (() => Promise<Caller>) | null
   }
 }
 
 export function callerOf(request: FastifyRequest): Caller {
   if (request.caller === null) throw new Error(`${request.url} was reached without a caller`)
   return request.caller
+}
+
+/** Why an answer that goes on has to end, if it has to: whoever asked may have been locked out, or have lost the role. */
+export async function refusalSince(request: FastifyRequest): Promise<string | undefined> {
+  try {
+    await request.admit?.()
+    return undefined
+  } catch (error) {
+    if (error instanceof Problem) return error.message
+    throw error
+  }
 }
