@@ -11,6 +11,7 @@ export interface ConnectionOptions {
 }
 
 const LAST_WORDS_MILLISECONDS = 2_000
+const LINGER_MILLISECONDS = 2_000
 
 /** What is told to a client whose request node's parser did not take. */
 const MALFORMED: Readonly<Record<string, readonly [string, string]>> = {
@@ -58,6 +59,16 @@ export class Connection {
     }
     const [status, text] = MALFORMED[error.code] ?? ['400 Bad Request', 'the request is not well-formed HTTP']
     this.#lastWords(status, text)
+  }
+
+  /**
+   * No request after the one that is under way. Where none is, git may be sending its next at this moment, and would fail
+   * if it were met by a close: it is waited for, and a little while only.
+   */
+  retire(): void {
+    if (this.#response === undefined || this.#answering()) return
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.closeIfIdle(), LINGER_MILLISECONDS)
   }
 
   closeIfIdle(): void {

@@ -1,9 +1,10 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { createServer, type Server, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { newId } from '../../audit/id.ts'
 import type { Listener, Tls } from '../../config/settings.ts'
+import { type Accept, listen as listenHere } from '../accept.ts'
 import { readSource } from '../source.ts'
-import { createThrottle } from '../throttle.ts'
+import { createThrottle, type Throttle } from '../throttle.ts'
 import { say } from './answer.ts'
 import { Connection } from './connection.ts'
 import type { HttpLimits, Log } from './limits.ts'
@@ -15,6 +16,9 @@ export interface HttpFrontOptions extends Omit<RequestOptions, 'throttle' | 'lim
   readonly limits: HttpLimits
   /** Whether an address is a load balancer's that speaks PROXY protocol to us. */
   isLoadBalancer(address: string): boolean
+  /** Where connections come from; a listening socket of its own unless given. */
+  readonly accept?: Accept
+  readonly throttle?: Throttle
 }
 
 export interface HttpFront {
@@ -24,6 +28,11 @@ export interface HttpFront {
    * @throws when `files` cannot be read or do not fit together; nothing has changed then
    */
   reload(files?: Tls): Promise<void>
+  /**
+   * Takes no more connections, answers on each what is asked or about to be asked there, and closes it behind that.
+   * Resolves when none is left; waits for as long as that takes.
+   */
+  retire(): Promise<void>
   /** Takes no more connections, lets what is being answered go on for at most `graceMs` milliseconds, then breaks it off. */
   close(graceMs: number): Promise<void>
 }
@@ -39,13 +48,14 @@ const KEEP_ALIVE_MILLISECONDS = 15_000
  * @throws when the address cannot be listened on or the certificate cannot be read
  */
 export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFront> {
-  const { listen, limits, log } = options
+  const { listen, limits, log, accept = listenHere } = options
   const tls = listen.tls && (await startTls(listen.tls, log))
-  const throttle = createThrottle({ now: () => performance.now() })
+  const throttle = options.throttle ?? createThrottle({ now: () => performance.now() })
   const connections = new Map<Socket, Connection>()
   const perSource = new Map<string, number>()
   const accepted = new Set<Socket>()
   let draining = false
+  let retiring = false
 
   // Parses only: it never listens, so its own checks for slow heads do not run, and ours (`Connection`) do.
   const http = createHttpServer({
@@ -75,7 +85,7 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
       request.socket.destroy()
       return
     }
-    if (draining) response.shouldKeepAlive = false
+    if (draining || retiring) response.shouldKeepAlive = false
     answerRequest({ connection, request, response, awaitsContinue }, { ...options, throttle }).catch(cause => {
       log.error({ connection: connection.id, err: cause }, 'an HTTP request could not be answered')
       if (response.headersSent) response.destroy()
@@ -86,7 +96,7 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
     })
   }
 
-  async function accept(raw: Socket): Promise<void> {
+  async function receive(raw: Socket): Promise<void> {
     accepted.add(raw)
     raw.on('close', () => accepted.delete(raw))
     raw.on('error', () => raw.destroy())
@@ -111,28 +121,37 @@ export async function startHttpFront(options: HttpFrontOptions): Promise<HttpFro
     const connection = new Connection(newId('c'), source, socket, {
       head: limits.headers,
       keepAlive: KEEP_ALIVE_MILLISECONDS,
-      isDraining: () => draining,
+      isDraining: () => draining || retiring,
     })
     connections.set(socket, connection)
     socket.on('close', () => connections.delete(socket))
     http.emit('connection', socket)
   }
 
-  const server = createServer({ allowHalfOpen: true }, raw => {
-    accept(raw).catch(cause => {
-      log.warn({ address: raw.remoteAddress, err: cause }, 'a connection was closed before it was known whose it is')
-      raw.destroy()
-    })
+  const accepting = await accept('http', listen, {
+    allowHalfOpen: true,
+    onSocket: raw => {
+      receive(raw).catch(cause => {
+        log.warn({ address: raw.remoteAddress, err: cause }, 'a connection was closed before it was known whose it is')
+        raw.destroy()
+      })
+    },
+    onFault: error => log.error({ err: error }, 'the HTTP listener failed'),
   })
-  const address = await listening(server, listen)
 
   return {
-    address,
+    address: { host: listen.host, port: accepting.address.port },
     reload: async files => (files ? tls?.take(files) : tls?.reload()),
+    retire: async () => {
+      retiring = true
+      const closed = accepting.close()
+      for (const connection of connections.values()) connection.retire()
+      await closed
+    },
     close: async graceMs => {
       draining = true
       tls?.close()
-      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      const closed = accepting.close()
       for (const connection of connections.values()) connection.closeIfIdle()
       const timer = setTimeout(() => {
         for (const raw of accepted) raw.destroy()
@@ -148,16 +167,5 @@ function startTls(files: NonNullable<Listener['tls']>, log: Log): Promise<Encryp
     files,
     onReloaded: () => log.info({ certificate: files.certificate }, 'a new TLS certificate is in use'),
     onRefused: error => log.error({ certificate: files.certificate, err: error }, error.message),
-  })
-}
-
-function listening(server: Server, { host, port }: Listener): Promise<HttpFront['address']> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.off('error', reject)
-      const bound = server.address()
-      resolve({ host, port: bound !== null && typeof bound === 'object' ? bound.port : port })
-    })
   })
 }

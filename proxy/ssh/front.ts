@@ -1,10 +1,11 @@
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import ssh2, { type Algorithms, type ClientInfo, type Connection, type ParsedKey } from 'ssh2'
 import { newId } from '../../audit/id.ts'
 import type { Origin, SigninRefused } from '../../audit/record.ts'
 import { type Certificate, parseCertificateLine } from '../../ca/certificate.ts'
 import { fingerprint } from '../../ca/key.ts'
 import type { Settings } from '../../config/settings.ts'
+import { type Accept, type Accepting, listen as listenHere } from '../accept.ts'
 import type { Caller, Serve } from '../client.ts'
 import { printable } from '../git/pktline.ts'
 import type { Throttle } from '../throttle.ts'
@@ -16,6 +17,8 @@ import { attend, type OwnCommand } from './session.ts'
 
 export interface SshFrontOptions {
   readonly listen: { readonly host: string; readonly port: number }
+  /** Where connections come from; a listening socket of its own unless given. */
+  readonly accept?: Accept
   /** Private host keys, PEM or OpenSSH's format, one of each type. */
   readonly hostKeys: readonly (Buffer | string)[]
   /** Host certificates for some of them, as the lines of their `-cert.pub` files. */
@@ -39,7 +42,12 @@ export interface SshFrontOptions {
 }
 
 export interface SshFront {
-  readonly address: AddressInfo
+  readonly address: Accepting['address']
+  /**
+   * Takes no new connections, lets each that is open come to its next command or end the one that runs, and closes it behind
+   * that. Resolves when none is left; waits for as long as that takes.
+   */
+  retire(): Promise<void>
   /** Takes no new connections and commands, lets what runs finish for so many milliseconds, then ends all of it. */
   close(graceMilliseconds: number): Promise<void>
   connections(): number
@@ -49,6 +57,8 @@ export interface SshFront {
    */
   certify(hostCertificates: readonly string[]): void
 }
+
+type State = 'open' | 'retiring' | 'closing'
 
 /** The software name that clients see and log. */
 const IDENT = 'Drawbridge'
@@ -83,7 +93,7 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
   const { limits } = options
   const door = new Door(limits)
   const visitors = new Map<Socket, Visitor>()
-  let closing = false
+  let state: State = 'open'
 
   const speaker = (hostCertificates: readonly string[] | undefined) =>
     new ssh2.Server(
@@ -99,19 +109,6 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
     )
   let ssh = speaker(options.hostCertificates)
 
-  // Half-open sockets are no use here: a client that has ended its side reads nothing any more.
-  const server = createServer({ noDelay: true, keepAlive: true, pauseOnConnect: true }, socket => {
-    socket.on('error', () => {})
-    if (closing || !door.enter(socket)) {
-      socket.destroy()
-      return
-    }
-    receive(socket).catch(error => {
-      options.log('ssh connection refused', { reason: error instanceof Error ? error.message : String(error) })
-      socket.destroy()
-    })
-  })
-
   async function receive(socket: Socket): Promise<void> {
     // From the first moment: a PROXY header, a banner, a key exchange and the login may all be slow, together they may not.
     const grace = setTimeout(() => socket.destroy(), limits.loginGrace)
@@ -122,30 +119,44 @@ export async function startSshFront(options: SshFrontOptions): Promise<SshFront>
       socket.destroy()
       return
     }
-    const visitor = new Visitor(socket, address, grace, options, () => closing)
+    const visitor = new Visitor(socket, address, grace, options, () => state)
     visitors.set(socket, visitor)
     socket.once('close', () => visitors.delete(socket))
     ssh.injectSocket(socket)
   }
 
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.listen.port, options.listen.host, () => {
-      server.off('error', reject)
-      resolve()
-    })
+  const accepting = await (options.accept ?? listenHere)('ssh', options.listen, {
+    pauseOnConnect: true,
+    onSocket: socket => {
+      socket.on('error', () => {})
+      if (state === 'closing' || !door.enter(socket)) {
+        socket.destroy()
+        return
+      }
+      socket.setNoDelay(true).setKeepAlive(true)
+      receive(socket).catch(error => {
+        options.log('ssh connection refused', { reason: error instanceof Error ? error.message : String(error) })
+        socket.destroy()
+      })
+    },
+    onFault: error => options.log('ssh listener failed', { reason: error.message }),
   })
-  server.on('error', error => options.log('ssh listener failed', { reason: error.message }))
 
   return {
-    address: server.address() as AddressInfo,
+    address: accepting.address,
     connections: () => door.inside,
     certify: lines => {
       ssh = speaker(lines)
     },
+    async retire() {
+      state = 'retiring'
+      const closed = accepting.close()
+      for (const visitor of visitors.values()) visitor.retire()
+      await closed
+    },
     async close(graceMilliseconds) {
-      closing = true
-      const closed = new Promise<void>(resolve => server.close(() => resolve()))
+      state = 'closing'
+      const closed = accepting.close()
       for (const visitor of visitors.values()) visitor.close()
       const late = setTimeout(() => door.destroyAll(), graceMilliseconds)
       await closed
@@ -159,7 +170,7 @@ class Visitor {
   readonly #socket: Socket
   readonly #address: string
   readonly #options: SshFrontOptions
-  readonly #closing: () => boolean
+  readonly #front: () => State
   readonly #gone = new AbortController()
   #grace: NodeJS.Timeout
   #idle: NodeJS.Timeout | undefined
@@ -169,6 +180,8 @@ class Visitor {
   #login: { readonly who: Recognised; readonly presented: Presented } | undefined
   #running = 0
   #sessions = 0
+  /** The one command that a front which retires still took of this connection. */
+  #last = false
   #rekeys = 0
   readonly #since = Date.now()
 
@@ -177,13 +190,13 @@ class Visitor {
     address: string,
     grace: NodeJS.Timeout,
     options: SshFrontOptions,
-    closing: () => boolean,
+    front: () => State,
   ) {
     this.#socket = socket
     this.#address = address
     this.#grace = grace
     this.#options = options
-    this.#closing = closing
+    this.#front = front
     this.#origin = { transport: 'ssh', address, connection: newId('c'), agent: '' }
     socket.once('close', () => this.#left())
     // Once we have said goodbye nothing is read any more; a client that stays is put out.
@@ -216,13 +229,25 @@ class Visitor {
     if (this.#running === 0) this.#end('this gate is being stopped')
   }
 
+  /** One command more, for which it may have come; an idle connection ends soon. */
+  retire(): void {
+    if (this.#login && this.#running === 0) this.#rest()
+  }
+
+  #admits(): boolean {
+    const front = this.#front()
+    if (front === 'closing' || this.#last || ++this.#sessions > SESSIONS_MAX) return false
+    this.#last = front === 'retiring'
+    return true
+  }
+
   #enter(connection: Connection, who: Recognised, presented: Presented): void {
     clearTimeout(this.#grace)
     this.#login = { who, presented }
     this.#options.throttle.succeeded(fingerprint(presented.blob))
     this.#rest()
     connection.on('session', (accept, reject) => {
-      if (this.#closing() || ++this.#sessions > SESSIONS_MAX) {
+      if (!this.#admits()) {
         reject()
         return
       }
@@ -261,7 +286,7 @@ class Visitor {
   #rest(): void {
     clearTimeout(this.#idle)
     // A disconnect right behind the answer would make ssh forget the answer's exit status: the client goes by itself.
-    const wait = this.#closing() ? GOODBYE_MILLISECONDS : (this.#options.idle ?? IDLE_MILLISECONDS)
+    const wait = this.#front() === 'open' ? (this.#options.idle ?? IDLE_MILLISECONDS) : GOODBYE_MILLISECONDS
     this.#idle = setTimeout(() => this.#end('nothing was asked for'), wait)
   }
 
