@@ -24,6 +24,7 @@ import { Problem, problemOf } from './api/problem.ts'
 import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
 import { sessions } from './api/sessions.ts'
+import { services } from './api/services.ts'
 import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
@@ -173,6 +174,7 @@ export async function createApi(
         proofs,
       ])
         await api.register(routes, control)
+        services,
       await api.register(notices, control)
     },
     { prefix: BASE },
@@ -204,6 +206,8 @@ async function identify(request: FastifyRequest, { sql, verifyToken }: Control):
     case 'locked':
       throw new Problem(403, 'locked', `${caller.principal} is locked`, 'ask an administrator')
   }
+    case 'ended':
+      throw new Problem(401, 'bad-token', 'the token has ended: another one took its place')
 }
 
 /** A token of a sign-in has no row of its own: the sign-in decides, and says more of the person. */

@@ -64,8 +64,12 @@ export async function applyLock(store: Store, { principal, locked, reason, versi
   else await store.unlock(principal, version)
 }
 
-export async function applyBar(store: Store, { principal, credential, reason, expires }: Bar): Promise<void> {
-  await store.bar(principal, credential, { reason, ...(expires && { expires: expires.getTime() }) })
+export async function applyBar(store: Store, { principal, credential, reason, expires, begins }: Bar): Promise<void> {
+  await store.bar(principal, credential, {
+    reason,
+    ...(expires && { expires: expires.getTime() }),
+    ...(begins && { begins: begins.getTime() }),
+  })
 }
 
 export async function applyKey(store: Store, key: RegisteredKey): Promise<void> {

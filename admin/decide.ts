@@ -10,6 +10,7 @@ import type { Act, Change } from './register/act.ts'
 import { countOpenGrants, writeEnd, writeGrant } from './register/grants.ts'
 import { findLock } from './register/locks.ts'
 import { lockRequest, type RegisteredRequest, recordOf, saveRequest } from './register/requests.ts'
+import { ownerOf } from './register/services.ts'
 import { ballotOf, type Event, next, type Request } from './request.ts'
 import { personBehind, voterOf, withInvolved } from './voter.ts'
 import { isStanding } from './window.ts'
@@ -45,7 +46,8 @@ export async function castVote(
   const outcome = await act(async change => {
     const before = await lockRequest(change, id)
     if (before === undefined) throw notFound('request', id)
-    const request = withInvolved(standing, before.request)
+    const owner = await ownerOf(change.sql, before.request.asked.principal)
+    const request = withInvolved(standing, before.request, owner)
     const none = whyNoVote(ballotOf(next(request, { kind: 'tick', at: now }).request), voter)
     if (none !== undefined) throw new Problem(403, 'no-vote', none)
     const lock = says === 'approve' ? await findLock(change.sql, request.asked.principal) : undefined

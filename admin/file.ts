@@ -17,6 +17,7 @@ import {
   pendingLike,
   type RegisteredRequest,
 } from './register/requests.ts'
+import { ownerOf } from './register/services.ts'
 import { type AskedFor, type Conditions, makeRequest, next, type Request, sameRequest } from './request.ts'
 import { askerOf, personBehind } from './voter.ts'
 
@@ -77,6 +78,9 @@ export async function fileRequest(
     await holdPerson(change, person)
     const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
     const prospect = prospectOf(standing, caller, address, wish, facts, now)
+    const owner = [await ownerOf(change.sql, caller.principal)].flatMap(name =>
+      name === undefined ? [] : [personBehind(standing, name)],
+    )
     if (prospect.kind === 'refused') throw refused(prospect)
     const { asked, conditions } = prospect
     const clipped = prospect.clipped === undefined ? {} : { clipped: prospect.clipped }
@@ -90,7 +94,7 @@ export async function fileRequest(
     }
     const request =
       pending === undefined
-        ? makeRequest(newId('r'), asked, conditions, [person], now)
+        ? makeRequest(newId('r'), asked, conditions, [person, ...owner], now)
         : changed(pending.request, asked, conditions, person, now)
     await carry(change, {
       before: pending,

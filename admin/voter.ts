@@ -50,10 +50,13 @@ export function voterOf(standing: Standing, caller: Caller, now: number): Voter 
 /**
  * The request with everybody who is involved by today's policy as well: an account that was found to be the requester's own
  * after the request was made approves nothing.
+ *
+ * @param owner who answers for the principal, where it is a service account
  */
-export function withInvolved(standing: Standing, request: Request): Request {
+export function withInvolved(standing: Standing, request: Request, owner?: string): Request {
   const { principal, requester } = request.asked
-  const persons = [principal, requester].map(name => personBehind(standing, name))
+  const names = [principal, requester, ...(owner === undefined ? [] : [owner])]
+  const persons = names.map(name => personBehind(standing, name))
   return { ...request, involved: [...new Set([...request.involved, ...persons])] }
 }
 

@@ -178,6 +178,18 @@ export type ControlRecord =
       readonly roles: readonly string[]
       readonly expires?: string
     }
+  /** A service account: created with its owner, given another token or another owner, and its end. */
+  | {
+      readonly kind: 'service.created' | 'service.rotated' | 'service.assigned' | 'service.ended'
+      readonly by: string
+      readonly principal: string
+      readonly owner: string
+      /** The token that it was given. */
+      readonly token?: string
+      /** Until when the token before is good as well. */
+      readonly until?: string
+      readonly reason?: string
+    }
   | {
       readonly kind: 'key.registered' | 'key.revoked'
       readonly by: string

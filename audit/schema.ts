@@ -62,6 +62,14 @@ const signin = {
   ...optionalReason,
 }
 const token = { by, token: text, principal: text, roles: texts, expires: time.optional() }
+const service = {
+  by,
+  principal: text,
+  owner: text,
+  token: text.optional(),
+  until: time.optional(),
+  ...optionalReason,
+}
 const key = { by, fingerprint: text, principal: text, expires: time.optional() }
 const certificate = { by, serial: text, keyId: text, principals: texts, expires: time.optional(), ...optionalReason }
 const authority = { by, ring: z.enum(['user', 'host']), fingerprint: text }
@@ -135,6 +143,10 @@ const MEMBERS = {
   'signin.ended': signin,
   'token.created': token,
   'token.revoked': token,
+  'service.created': service,
+  'service.rotated': service,
+  'service.assigned': service,
+  'service.ended': service,
   'key.registered': key,
   'key.revoked': key,
   'certificate.issued': certificate,

@@ -11,6 +11,7 @@ import { notifyCommand } from './notify.ts'
 import { policyCommand } from './policy.ts'
 import { requestCommand } from './request.ts'
 import { runCommand, version } from './run.ts'
+import { serviceCommand } from './service.ts'
 import { sessionCommand } from './session.ts'
 import { signinCommand } from './signin.ts'
 import { tokenCommand } from './token.ts'
@@ -37,6 +38,7 @@ export function drawbridge(): Command {
   program
     .addCommand(auditCommand())
     .addCommand(tokenCommand())
+    .addCommand(serviceCommand())
     .addCommand(signinCommand())
     .addCommand(keyCommand())
     .addCommand(caCommand())

@@ -14,7 +14,10 @@ local fields = read(standing)
 if fields.lock then return { 'locked', whole(now), fields.lock } end
 for _, credential in ipairs(ask.credentials) do
   local remembered = tonumber(fields['barred:' .. credential])
-  if remembered and (remembered == 0 or now < remembered) then return { 'barred', whole(now), credential } end
+  local begun = now >= tonumber(fields['from:' .. credential] or 0)
+  if remembered and begun and (remembered == 0 or now < remembered) then
+    return { 'barred', whole(now), credential }
+  end
 end
 
 -- What this operation has already used stays live for it, though nothing may be left for another.

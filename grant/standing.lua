@@ -7,6 +7,7 @@
 --   lock           the principal is locked, and this is the reason
 --   turn           the version of the last lock or unlock
 --   barred:<name>  a credential that was revoked; remembered until then, 0 for ever
+--   from:<name>    it is still good until then
 -- Every change is one that can come twice or in any order: ends stay, windows only grow, uses only shrink.
 
 local REMEMBER = 86400000
@@ -66,7 +67,11 @@ local function tidy(key, now)
         keep = math.max(keep, tonumber(value) + REMEMBER)
       end
     elseif kind == 'ended' or (kind == 'barred' and value ~= '0') then
-      if tonumber(value) < now then redis.call('HDEL', key, field) else keep = math.max(keep, tonumber(value)) end
+      if tonumber(value) < now then
+        redis.call('HDEL', key, field, 'from:' .. id)
+      else
+        keep = math.max(keep, tonumber(value))
+      end
     elseif kind == 'barred' or field == 'lock' then
       keep = math.huge
     end

@@ -48,8 +48,11 @@ export interface Store {
   /** Locks a principal out. `version` orders it among locks and unlocks: an older one that comes late does nothing. */
   lock(principal: string, reason: string, version: number): Promise<void>
   unlock(principal: string, version: number): Promise<void>
-  /** Refuses a credential (see `Ask.credentials`) for good, or until it would have expired anyway. */
-  bar(principal: string, credential: string, end: { reason: string; expires?: number }): Promise<void>
+  /**
+   * Refuses a credential (see `Ask.credentials`) for good, or until it would have expired anyway; at once, or from `begins` on.
+   * A moment that comes late never puts off one that came before.
+   */
+  bar(principal: string, credential: string, end: { reason: string; expires?: number; begins?: number }): Promise<void>
 
   /** `signin`: the sign-in that it stands for its principal by, and ends with. */
   putKey(key: { fingerprint: string; principal: string; expires: number; signin?: string }): Promise<void>
@@ -217,10 +220,11 @@ export function createStore(options: {
       const keys = [standingKey(principal), principalsKey(principal)]
       await answered(redis.drawbridgeLock(...keys, principal, '', String(version), channel, ''))
     },
-    bar: async (principal, credential, { reason, expires }) => {
+    bar: async (principal, credential, { reason, expires, begins }) => {
       const cut = notice({ principal, reason })
       const keys = [standingKey(principal), principalsKey(principal)]
-      await answered(redis.drawbridgeBar(...keys, principal, credential, String(expires ?? 0), channel, cut))
+      const times = [String(expires ?? 0), String(begins ?? 0)]
+      await answered(redis.drawbridgeBar(...keys, principal, credential, ...times, channel, cut))
     },
 
     putKey: async ({ fingerprint, principal, expires, signin = '' }) => {

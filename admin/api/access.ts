@@ -77,6 +77,12 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'DELETE /tokens/:id': ANYBODY,
 
   'GET /keys': ANYBODY,
+  'GET /services': ANYBODY,
+  'POST /services': ['admin'],
+  'POST /services/:name/rotate': ANYBODY,
+  'POST /services/:name/assign': ['admin'],
+  'DELETE /services/:name': ANYBODY,
+
   'POST /keys': ANYBODY,
   'DELETE /keys/:fingerprint': ANYBODY,
 

@@ -4,6 +4,7 @@ import { fingerprint, publicKeyLine } from '../../ca/key.ts'
 import { parseUserKeyLine } from '../../ca/securitykey.ts'
 import { FormatError } from '../../ca/wire.ts'
 import { findKey, listKeys, type RegisteredKey, registerKey, revokeKey } from '../register/keys.ts'
+import { kindOf } from '../voter.ts'
 import { governs } from './access.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
 import { endOf, length, limit, principal, refusals, title } from './fields.ts'
@@ -69,6 +70,10 @@ export const keys: FastifyPluginAsyncZod<Control> = async (app, { sql, act, enac
       const principal = body.principal ?? caller.principal
       if (!governs(caller, principal)) {
         throw new Problem(403, 'not-yours', `a key for ${principal} is registered by ${principal} or an administrator`)
+      }
+      // Otherwise a token of minutes would make a key of months.
+      if (kindOf(caller.principal) !== 'person' && !caller.roles.includes('admin')) {
+        throw new Problem(403, 'machine', 'a machine registers no keys', 'ask an administrator, or use the token')
       }
       const key = readKey(body.public_key)
       const now = Date.now()

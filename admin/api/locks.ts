@@ -72,7 +72,12 @@ export const locks: FastifyPluginAsyncZod<Control> = async (app, { sql, act, ena
       const by = callerOf(request).principal
       const reason = request.query.reason ?? `unlocked by ${by}`
       if (!(await unlockPrincipal(act, { principal, by, reason }))) {
-        throw new Problem(404, 'not-found', `${principal} is not locked`)
+        throw new Problem(
+          404,
+          'not-found',
+          `${principal} is not locked`,
+          'a service account that was revoked stays out',
+        )
       }
       return { principal, locked: false, enacted: await enact.settle(ENACT_MILLISECONDS_MAX) }
     },

@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { newId } from '../../audit/id.ts'
 import { findToken, listTokens, type RegisteredToken, registerToken, revokeToken } from '../register/tokens.ts'
+import { kindOf } from '../voter.ts'
 import { governs } from './access.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
 import { endOf, id, length, limit, principal, refusals, role } from './fields.ts'
@@ -62,6 +63,10 @@ export const tokens: FastifyPluginAsyncZod<Control> = async (app, { sql, act, en
     },
     async (request, reply) => {
       const { body } = request
+      if (kindOf(body.principal) === 'service' && !body.roles.includes('front')) {
+        const message = `${body.principal} needs somebody who answers for it`
+        throw new Problem(400, 'service', message, 'drawbridge service-account create NAME --owner PRINCIPAL')
+      }
       const now = Date.now()
       const bounds = { from: now, after: now, longest: TOKEN_MILLISECONDS_MAX, otherwise: TOKEN_MILLISECONDS }
       const made = {

@@ -75,13 +75,15 @@ export async function tokenStanding(
   sql: Sql,
   id: string,
   principal: string,
-): Promise<'good' | 'unknown' | 'revoked' | 'locked'> {
-  const [row] = await sql<{ revoked: Date | null; locked: boolean | null }[]>`
-    select token.revoked, lock.locked from control.token
+): Promise<'good' | 'unknown' | 'revoked' | 'ended' | 'locked'> {
+  const [row] = await sql<{ revoked: Date | null; ended: boolean; locked: boolean | null }[]>`
+    select token.revoked, token.expires <= now() as ended, lock.locked from control.token
     left join control.lock using (principal)
     where token.id = ${id} and token.principal = ${principal}`
   if (row === undefined) return 'unknown'
   if (row.revoked !== null) return 'revoked'
+  // Sooner than the token itself says, where it was rotated.
+  if (row.ended) return 'ended'
   return row.locked ? 'locked' : 'good'
 }
 

@@ -36,6 +36,7 @@ export function compilePeople(document: PolicyDocument, complain: Complain): Peo
   for (const [name, said] of Object.entries(document.services ?? {})) {
     const owner = person(said.owner)
     claim(name, owner, ['services', name])
+    claim(`service:${name}`, owner, ['services', name])
     for (const identity of listOf(said.identities)) claim(identity, owner, ['services', name, 'identities'])
   }
   for (const [group, members] of Object.entries(document.groups ?? {})) {

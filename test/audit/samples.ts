@@ -79,6 +79,14 @@ export const ONE_OF_EACH: readonly Record[] = [
     roles: ['developer'],
     expires,
   }),
+  ...of(['service.created', 'service.rotated', 'service.assigned', 'service.ended'], {
+    by: 'bob',
+    principal: 'service:deployer',
+    owner: 'alice',
+    token: 't-1',
+    until: expires,
+    reason: 'gone',
+  }),
   ...of(['key.registered', 'key.revoked'], { by: 'bob', fingerprint: 'SHA256:x', principal: 'alice', expires }),
   ...of(['certificate.issued', 'certificate.refused', 'certificate.revoked'], {
     by: 'bob',

@@ -248,6 +248,23 @@ describe('the end', () => {
     expect(await granted({ credentials: ['token:t-2'] })).toBe('barred')
   })
 
+  test('a credential that is to be barred is good until then, and a later moment puts nothing off', async () => {
+    await store.put(grant())
+    const with4 = () => granted({ credentials: ['token:t-4'] })
+    await store.bar('alice', 'token:t-4', { reason: 'rotated', expires: now + HOUR, begins: now + HOUR })
+    expect(await with4()).toEqual(['g-1'])
+    await store.bar('alice', 'token:t-4', { reason: 'rotated', expires: now + HOUR, begins: now - 1 })
+    expect(await with4()).toBe('barred')
+    await store.bar('alice', 'token:t-4', { reason: 'rotated', expires: now + HOUR, begins: now + HOUR })
+    expect(await with4()).toBe('barred')
+
+    await store.bar('alice', 'token:t-5', { reason: 'rotated', begins: now + HOUR })
+    await store.bar('alice', 'token:t-5', { reason: 'revoked' })
+    expect(await granted({ credentials: ['token:t-5'] })).toBe('barred')
+    await store.bar('alice', 'token:t-5', { reason: 'rotated', begins: now + HOUR })
+    expect(await granted({ credentials: ['token:t-5'] })).toBe('barred')
+  })
+
   test('nothing that still matters is ever cleaned away, and everything else is', async () => {
     await store.put(grant())
     const [key] = await redis.keys('*standing:alice')
