@@ -23,8 +23,8 @@ import { notices } from './api/notify.ts'
 import { Problem, problemOf } from './api/problem.ts'
 import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
-import { sessions } from './api/sessions.ts'
 import { services } from './api/services.ts'
+import { sessions } from './api/sessions.ts'
 import { signins } from './api/signins.ts'
 import { tokens } from './api/tokens.ts'
 import { whoami } from './api/whoami.ts'
@@ -169,12 +169,12 @@ export async function createApi(
         sessions,
         locks,
         tokens,
+        services,
         keys,
         audit,
         proofs,
       ])
         await api.register(routes, control)
-        services,
       await api.register(notices, control)
     },
     { prefix: BASE },
@@ -201,13 +201,13 @@ async function identify(request: FastifyRequest, { sql, verifyToken }: Control):
       return caller
     case 'revoked':
       throw new Problem(401, 'bad-token', 'the token was revoked')
+    case 'ended':
+      throw new Problem(401, 'bad-token', 'the token has ended: another one took its place')
     case 'unknown':
       throw new Problem(401, 'bad-token', 'the token is not one of this installation')
     case 'locked':
       throw new Problem(403, 'locked', `${caller.principal} is locked`, 'ask an administrator')
   }
-    case 'ended':
-      throw new Problem(401, 'bad-token', 'the token has ended: another one took its place')
 }
 
 /** A token of a sign-in has no row of its own: the sign-in decides, and says more of the person. */

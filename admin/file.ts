@@ -76,11 +76,11 @@ export async function fileRequest(
   const person = personBehind(standing, caller.principal)
   return await act(async change => {
     await holdPerson(change, person)
-    const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
-    const prospect = prospectOf(standing, caller, address, wish, facts, now)
     const owner = [await ownerOf(change.sql, caller.principal)].flatMap(name =>
       name === undefined ? [] : [personBehind(standing, name)],
     )
+    const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
+    const prospect = prospectOf(standing, caller, address, wish, facts, now)
     if (prospect.kind === 'refused') throw refused(prospect)
     const { asked, conditions } = prospect
     const clipped = prospect.clipped === undefined ? {} : { clipped: prospect.clipped }

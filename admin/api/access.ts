@@ -76,13 +76,13 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /tokens': ['admin'],
   'DELETE /tokens/:id': ANYBODY,
 
-  'GET /keys': ANYBODY,
   'GET /services': ANYBODY,
   'POST /services': ['admin'],
   'POST /services/:name/rotate': ANYBODY,
   'POST /services/:name/assign': ['admin'],
   'DELETE /services/:name': ANYBODY,
 
+  'GET /keys': ANYBODY,
   'POST /keys': ANYBODY,
   'DELETE /keys/:fingerprint': ANYBODY,
 
