@@ -4,6 +4,7 @@ import type { Store } from '../grant/store.ts'
 import { ControlError, type ControlPlane } from './control.ts'
 import { printable } from './git/pktline.ts'
 import type { OwnCommand } from './ssh/session.ts'
+import { auditWord } from './words/audit.ts'
 import { pendingOf, requestWords } from './words/requests.ts'
 
 const CERTIFICATE_CHARACTERS_MAX = 16_384
@@ -18,6 +19,7 @@ export function words({
 }): Record<string, OwnCommand> {
   return {
     ...requestWords(control),
+    audit: auditWord(control),
     whoami: async (_args, { caller, stdout }) => {
       const { identity } = caller
       const by =

@@ -14,6 +14,8 @@ export interface CommandContext {
   readonly stdout: Writable
   readonly stderr: Writable
   readonly gone: AbortSignal
+  /** Whether the connection's credential still stands for this person: what goes on for long asks again. */
+  stands(): Promise<boolean>
 }
 
 export type OwnCommand = (args: readonly string[], context: CommandContext) => Promise<number>
@@ -88,7 +90,8 @@ export function attend(session: Session, options: SessionOptions): void {
     const { request, response, stderr, gone } = streams
     if (command.kind === 'word') {
       const own = options.commands[command.name]!
-      return own(command.args, { ...who, stdin: request, stdout: response, stderr, gone })
+      const stands = async () => (await options.caller())?.caller.principal === who.caller.principal
+      return own(command.args, { ...who, stdin: request, stdout: response, stderr, gone, stands })
     }
     const repository = options.resolveRepository(command.path)
     if (repository === undefined) {

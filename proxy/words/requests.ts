@@ -1,8 +1,9 @@
 import { ControlError, type ControlPlane } from '../control.ts'
 import { printable } from '../git/pktline.ts'
 import type { CommandContext, OwnCommand } from '../ssh/session.ts'
-import { type Line, readLine } from './line.ts'
+import type { Line } from './line.ts'
 import { type Asked, askedBy, lineOf, outcomeOf, pathOf, type Request, untilDecided } from './request.ts'
+import { say, wordOf } from './word.ts'
 
 /**
  * Asking and deciding over stock ssh: what `git access` and `drawbridge request` do, with nothing installed. The control
@@ -13,25 +14,7 @@ import { type Asked, askedBy, lineOf, outcomeOf, pathOf, type Request, untilDeci
 const UNDECIDED = 5
 
 export function requestWords(control: ControlPlane): Record<string, OwnCommand> {
-  const word =
-    (
-      known: Parameters<typeof readLine>[1],
-      usage: string,
-      run: (line: Line, asked: Asked, context: CommandContext) => Promise<number>,
-    ): OwnCommand =>
-    async (args, context) => {
-      const line = readLine(args, known)
-      try {
-        if (typeof line === 'string') throw new ControlError(2, line, `usage: ${usage}`)
-        return await run(line, askedBy(context, control), context)
-      } catch (error) {
-        if (!(error instanceof ControlError)) throw error
-        say(context, error.message)
-        const hint = error.status === 2 ? `usage: ${usage}` : error.hint
-        if (hint !== undefined) say(context, hint)
-        return error.status
-      }
-    }
+  const word = wordOf(control)
 
   return {
     request: word(
@@ -144,8 +127,4 @@ function statusOf({ state }: Request): number {
 function tell(context: CommandContext, request: Request): void {
   context.stdout.write(`${request.id}\n`)
   for (const sentence of outcomeOf(request)) say(context, sentence)
-}
-
-function say({ stderr }: CommandContext, sentence: string): void {
-  stderr.write(`drawbridge: ${printable(sentence, 500)}\n`)
 }
