@@ -11,6 +11,7 @@ import {
 } from 'fastify-type-provider-zod'
 import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
+import { autoRequests } from './api/autorequest.ts'
 import { authorityFiles } from './api/authority.ts'
 import type { Control } from './api/control.ts'
 import { FOR_ITSELF, spokenFor } from './api/front.ts'
@@ -165,6 +166,7 @@ export async function createApi(
         signins,
         whoami,
         requests,
+        autoRequests,
         grants,
         sessions,
         locks,

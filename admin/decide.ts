@@ -110,7 +110,7 @@ async function decide(
     readonly by: string
     readonly step: Step
     readonly reason: string
-    readonly via?: 'ssh' | undefined
+    readonly via?: 'ssh' | 'refusal' | undefined
   },
 ): Promise<string | undefined> {
   const { before, request, event, by, reason, via } = decision
@@ -134,8 +134,8 @@ export async function carry(
     readonly person: string
     readonly step: Step
     readonly reason: string
-    /** Where a proxy vouched for who it was. */
-    readonly via?: 'ssh' | undefined
+    /** Where a proxy vouched for who it was, or filed it for them. */
+    readonly via?: 'ssh' | 'refusal' | undefined
     readonly now: number
   },
 ): Promise<void> {

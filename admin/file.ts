@@ -24,7 +24,7 @@ import { askerOf, personBehind } from './voter.ts'
 /** Filing a request: the policy's terms, the same request only once, all in one transaction. */
 
 const PENDING_MAX = 50
-const QUOTA_MILLISECONDS = 92 * 86_400_000
+export const QUOTA_MILLISECONDS = 92 * 86_400_000
 
 /** What a caller asks for; lengths and moments in milliseconds. */
 export interface Wish {
@@ -50,6 +50,8 @@ export type Prospect =
       /** `to be approved by one of leads within 2h` */
       readonly way: string
       readonly clipped?: string
+      /** Where a refused operation may ask for it by itself: milliseconds it may wait for the answer. */
+      readonly autoRequest?: { readonly wait: number }
     }
   | {
       readonly kind: 'refused'
@@ -175,6 +177,7 @@ export function prospectOf(
       ...boundsOf(terms),
     },
     way: describeWay(terms),
+    ...(terms.autoRequest && { autoRequest: terms.autoRequest }),
     ...(said.clipped !== undefined && { clipped: said.clipped }),
   }
 }
@@ -202,7 +205,7 @@ function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
 }
 
 /** The pending request for the same thing, unless its time is up; then it lapses here and now. */
-async function settledPending(
+export async function settledPending(
   change: Change,
   asked: AskedFor,
   person: string,

@@ -241,8 +241,8 @@ export type ControlRecord =
       readonly refs: readonly string[]
       readonly reason: string
       readonly rule?: string
-      /** Asked over SSH, where a proxy vouched for who it was. */
-      readonly via?: 'ssh'
+      /** Asked over SSH, where a proxy vouched for who it was; or filed by an operation that was refused. */
+      readonly via?: 'ssh' | 'refusal'
     }
   /** Something came in by a channel of notices and was not believed. */
   | {

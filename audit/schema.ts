@@ -84,7 +84,7 @@ const request = {
   refs: texts,
   reason: text,
   rule: text.optional(),
-  via: z.literal('ssh').optional(),
+  via: z.enum(['ssh', 'refusal']).optional(),
 }
 
 type Members = { readonly [name: string]: z.ZodType }

@@ -40,6 +40,7 @@ export function listing(client: Client): Wanted {
     action: 'list',
     actions: client.service === 'receive-pack' ? PUSH_ACTIONS : FETCH_ACTIONS,
     covers: live => (live.length > 0 ? live : undefined),
+    mayWait: true,
   }
 }
 

@@ -18,6 +18,7 @@ export async function archive(client: Client, { gate, hostOf }: FetchOptions): P
     action: 'archive',
     actions: ARCHIVE_ACTIONS,
     covers: live => (live.length > 0 ? live : undefined),
+    mayWait: true,
   }
   const reader = new PacketReader(client.request, { limit: ARGUMENTS_BYTES_MAX })
   try {

@@ -1,6 +1,7 @@
 import { newId } from '../audit/id.ts'
 import type { AskedUpdate, Emit, FetchDetail, OperationRefused, OperationStart } from '../audit/record.ts'
 import type { Action, Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
+import type { AfterRefusal } from './autorequest.ts'
 import { whyNotHere } from './bounds.ts'
 import type { Client } from './client.ts'
 import { type Refusal, type RefusalCode, refusal } from './refusal.ts'
@@ -19,7 +20,11 @@ export interface Wanted {
   readonly updates?: readonly AskedUpdate[]
   readonly fetch?: FetchDetail
   readonly pushOptions?: readonly string[]
+  /** Nothing was asked of the host yet, nor promised to the client: without a window it may wait for one. */
+  readonly mayWait?: true
 }
+
+type Judged = { readonly kind: 'live'; readonly grants: readonly LiveGrant[]; readonly now: number } | Refusal
 
 export interface GateOptions {
   ask(ask: Ask): Promise<Answer>
@@ -31,6 +36,8 @@ export interface GateOptions {
   onStart?(session: Session): void
   onEnd?(session: Session): void
   onRefused?(refused: OperationRefused): void
+  /** What follows where there is no window and the operation may wait, see `autoRequests`. */
+  readonly afterRefusal?: AfterRefusal
 }
 
 /**
@@ -46,6 +53,7 @@ export class Gate {
   readonly #attended = new Set<Client>()
   #heard = performance.now()
   #closing: 'draining' | 'closed' | undefined
+  readonly #stopping = new AbortController()
   #emptied: (() => void) | undefined
 
   constructor(options: GateOptions) {
@@ -80,7 +88,7 @@ export class Gate {
   async open(client: Client, wanted: Wanted): Promise<Session | Refusal> {
     if (this.#closing === 'closed' || (this.#closing && !this.#attended.has(client)))
       return this.refuse(client, wanted, 'draining')
-    const judged = await this.#judge(client, wanted)
+    const judged = await this.#judgeOrWait(client, wanted)
     if (judged.kind === 'refusal') return this.#record(client, wanted, judged)
 
     const start: OperationStart = {
@@ -167,6 +175,7 @@ export class Gate {
   /** Lets nothing new in, waits up to `grace` milliseconds for what runs, then cuts the rest and waits for their ends. */
   async close(grace: number): Promise<void> {
     this.#closing = 'draining'
+    this.#stopping.abort()
     if (this.#running.size > 0 || this.#attended.size > 0) {
       const emptied = new Promise<void>(resolve => {
         this.#emptied = resolve
@@ -187,11 +196,21 @@ export class Gate {
     clearInterval(this.#sweep)
   }
 
+  /** Judges; where there is no window and one may be waited for, again once it is decided. */
+  async #judgeOrWait(client: Client, wanted: Wanted): Promise<Judged> {
+    const judged = await this.#judge(client, wanted)
+    const { afterRefusal } = this.#options
+    if (judged.kind !== 'refusal' || judged.code !== 'no-grant' || !wanted.mayWait || !afterRefusal) return judged
+    const after = await afterRefusal(client, judged, this.#stopping.signal)
+    if (after !== 'decided') return after
+    return this.#closing === 'closed' ? this.#no(client, wanted, 'draining') : this.#judge(client, wanted)
+  }
+
   async #judge(
     client: Client,
     wanted: Wanted,
     spend: readonly string[] = [],
-  ): Promise<{ kind: 'live'; grants: readonly LiveGrant[]; now: number } | Refusal> {
+  ): Promise<Judged> {
     const { caller, repository } = client
     if (caller.stands?.() === false) return this.#no(client, wanted, 'barred')
     let answer: Answer

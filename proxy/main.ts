@@ -21,6 +21,7 @@ import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { watchCuts } from '../grant/watch.ts'
 import { archive } from './archive.ts'
+import { autoRequests } from './autorequest.ts'
 import { followAuthority } from './authority.ts'
 import type { Serve } from './client.ts'
 import { controlPlane } from './control.ts'
@@ -163,6 +164,10 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   owned.defer(() => authority?.stop())
   let hostCertificates: HostCertificates | undefined
 
+  const control = controlPlane(
+    () => taken.settings.control,
+    error => log.warn({ err: error }, 'the control plane could not be asked'),
+  )
   let silence = 0
   const metrics = proxyMetrics({
     running: () => gate.running,
@@ -191,6 +196,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       log.info({ operation, principal, repository, action, bytesIn, bytesOut, reuse, ...outcome }, 'operation')
     },
     onRefused: logRefused,
+    ...(given.control && { afterRefusal: autoRequests(control) }),
   })
   function logRefused({ operation, principal, repository, service, action, code, reason }: OperationRefused): void {
     metrics.onRefused({ service, code })
@@ -264,10 +270,6 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
     record(refused)
   }
-  const control = controlPlane(
-    () => taken.settings.control,
-    error => log.warn({ err: error }, 'the control plane could not be asked'),
-  )
   const signIn = signInBy(
     control,
     async fingerprint => (await store.findKey(fingerprint)) !== undefined,

@@ -51,6 +51,7 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   // Whether a vote counts the policy says; the role only keeps tokens made for git from voting.
   'GET /requests': ANYBODY,
   'POST /requests': ['developer', 'approver', 'admin'],
+  'POST /requests/auto': ['developer', 'approver', 'admin'],
   'POST /requests/explain': ANYBODY,
   'GET /requests/:id': ANYBODY,
   'POST /requests/:id/approve': ENDS_ACCESS,

@@ -2,26 +2,34 @@ import { isIP } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { Sql } from 'postgres'
 import { findLock } from '../register/locks.ts'
-import type { Caller } from './access.ts'
+import { rolesOf } from '../register/roles.ts'
+import { signinStanding } from '../register/signins.ts'
+import { type Caller, READS_LEDGER } from './access.ts'
 import { principal as principalForm } from './fields.ts'
 import { Problem } from './problem.ts'
 
 /**
- * What a proxy may ask in the name of somebody who logged in there over SSH, by a token with the role `front`: requests and
- * giving windows back, and nothing else. A proxy that was taken over could ask for windows in anybody's name, and approve in
- * the name of approvers; it cannot make tokens, keys or grants. That is the price of `ssh GATE approve`, and why the setting
- * is the operator's to make.
+ * What a proxy may ask in the name of somebody it knows, by a token with the role `front`: requests,
+ * giving windows back, reading the ledger, and nothing else. A proxy that was taken over could ask for windows in anybody's name,
+ * approve in the name of approvers and read the ledger in the name of auditors; it cannot make tokens, keys or grants, nor change
+ * a record. That is the price of `ssh GATE approve`, and why the setting is the operator's to make.
  */
 const FOR_OTHERS: ReadonlySet<string> = new Set([
   'GET /whoami',
   'GET /requests',
   'POST /requests',
+  'POST /requests/auto',
   'GET /requests/:id',
   'POST /requests/:id/approve',
   'POST /requests/:id/deny',
   'POST /grants/:id/release',
   'POST /certificates',
+  'GET /audit',
+  'GET /audit/stream',
 ])
+
+/** What tells of others, and so asks for more than that somebody is known. */
+const OF_THE_LEDGER: ReadonlySet<string> = new Set(['GET /audit', 'GET /audit/stream'])
 
 /** What a proxy asks for itself: that somebody be signed in whose key it does not know. */
 export const FOR_ITSELF: ReadonlySet<string> = new Set(['POST /login/key'])
@@ -44,8 +52,32 @@ export async function spokenFor(sql: Sql, front: Caller, request: FastifyRequest
   }
   const lock = await findLock(sql, principal)
   if (lock?.locked) throw new Problem(403, 'locked', `${principal} is locked`, 'ask an administrator')
+  if (OF_THE_LEDGER.has(route)) await requireReader(sql, principal)
   // What a key proves is who somebody is. Whether their vote counts is for the policy to say; administrators use a token.
-  return { ...front, principal, roles: ['developer', 'approver'], via: { transport: 'ssh', address } }
+  return {
+    ...front,
+    ...(await signedIn(sql, principal, request.headers['drawbridge-signin'])),
+    principal,
+    roles: OF_THE_LEDGER.has(route) ? ['auditor'] : ['developer', 'approver'],
+    via: { transport: 'ssh', address },
+  }
+}
+
+/** By what they hold besides their key, and only while they hold it. */
+async function requireReader(sql: Sql, principal: string): Promise<void> {
+  const held = await rolesOf(sql, principal)
+  if (held.some(role => READS_LEDGER.includes(role))) return
+  const lacking = `${principal} has no token and no sign-in with the role ${READS_LEDGER.join(' or ')}`
+  throw new Problem(403, 'role', lacking, 'ask an administrator for the role; or sign in again: git access login')
+}
+
+/** What the identity provider said of the person, where their key or token comes of a sign-in. */
+async function signedIn(sql: Sql, principal: string, id: unknown): Promise<Pick<Caller, 'groups' | 'mfa'>> {
+  if (id === undefined) return {}
+  const standing = typeof id === 'string' ? await signinStanding(sql, id, principal) : 'unknown'
+  if (typeof standing === 'string') throw new Problem(403, 'signed-out', 'the sign-in is over', 'git access login')
+  const { groups, mfa } = standing
+  return { groups, ...(mfa !== undefined && { mfa }) }
 }
 
 function unescaped(header: string | string[] | undefined): string | undefined {

@@ -24,7 +24,7 @@ import {
   repositoryPattern,
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
-import { enactedView, isOwn, isVisible, requestView, STATES, view } from './requestview.ts'
+import { changesTheGate, enactedView, isOwn, isVisible, requestView, STATES, view } from './requestview.ts'
 
 const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 const REFS_MAX = 64
@@ -41,7 +41,7 @@ const requestId = z.string().regex(/^r-[0-9a-z]{1,40}$/, 'is no id of a request:
 
 const ticket = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
 
-const wish = z.strictObject({
+export const wish = z.strictObject({
   repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
   actions: z.array(action).min(1, 'needs at least one action').max(ACTIONS.length),
   refs: z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag'),
@@ -252,9 +252,8 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
   }
 
   /** Whether the gate acts on what has been decided; it is waited for, within bounds. */
-  async function enacted({ request, grants }: RegisteredRequest): Promise<boolean> {
-    const acts = grants.length > 0 || (request.state === 'approved' && request.asked.extends !== undefined)
-    return !acts || (await enact.settle(ENACT_MILLISECONDS_MAX))
+  async function enacted(found: RegisteredRequest): Promise<boolean> {
+    return !changesTheGate(found) || (await enact.settle(ENACT_MILLISECONDS_MAX))
   }
 
   async function outcome(request: string, caller: Caller): Promise<z.infer<typeof enactedView>> {
@@ -290,15 +289,15 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
 }
 
 /** Where the person is: for one who came over SSH, where the proxy saw them. */
-const addressOf = (request: FastifyRequest): string => callerOf(request).via?.address ?? request.ip
+export const addressOf = (request: FastifyRequest): string => callerOf(request).via?.address ?? request.ip
 
 /** Whoever holds the local socket can make a token for anybody, but is nobody. */
-function person(caller: Caller): Caller {
+export function person(caller: Caller): Caller {
   if (caller.token !== undefined) return caller
   throw new Problem(403, 'no-person', 'the local socket stands for no person', 'use a token')
 }
 
-function wishOf(body: z.infer<typeof wish>, now: number): Wish {
+export function wishOf(body: z.infer<typeof wish>, now: number): Wish {
   const starts = body.starts_at === undefined ? undefined : Date.parse(body.starts_at)
   const from = starts ?? now
   const timed = body.for !== undefined || body.expires_at !== undefined

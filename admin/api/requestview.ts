@@ -44,6 +44,10 @@ export const requestView = z.object({
 /** Whether the gate acts on it already. False: it is durable, and will as soon as Redis answers. */
 export const enactedView = requestView.extend({ enacted: z.boolean() })
 
+/** Whether the gate has something to do because of what was decided. */
+export const changesTheGate = ({ request, grants }: RegisteredRequest): boolean =>
+  grants.length > 0 || (request.state === 'approved' && request.asked.extends !== undefined)
+
 export const isOwn = ({ request }: RegisteredRequest, { principal }: Caller) =>
   request.asked.principal === principal || request.asked.requester === principal
 

@@ -53,6 +53,16 @@ export async function pendingLike(change: Change, asked: AskedFor): Promise<Regi
   return row && (await withGrants(change.sql, [row]))[0]
 }
 
+/** The last request for the same thing that was denied or taken back, for as long as it would still be pending otherwise. */
+export async function saidNoTo(change: Change, asked: AskedFor, now: number): Promise<RegisteredRequest | undefined> {
+  const [row] = await change.sql<RequestRow[]>`
+    select id, content from control.request
+    where principal = ${asked.principal} and dedupe = ${dedupeKey(asked)}
+      and state in ('denied', 'withdrawn') and lapses > ${new Date(now)}
+    order by id desc limit 1`
+  return row && (await withGrants(change.sql, [row]))[0]
+}
+
 export async function findRequest(sql: Sql | TransactionSql, id: string): Promise<RegisteredRequest | undefined> {
   const [row] = await sql<RequestRow[]>`select id, content from control.request where id = ${id}`
   return row && (await withGrants(sql, [row]))[0]
@@ -120,7 +130,7 @@ export function recordOf(
   request: Request,
   by: string,
   reason: string,
-  via?: 'ssh',
+  via?: 'ssh' | 'refusal',
 ): ControlRecord {
   const { targets, principal } = request.asked
   const rule = request.conditions.rules.join(', ')

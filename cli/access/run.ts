@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
+import type { Client } from '../client.ts'
 import { type Common, gate } from '../command.ts'
 import { plain } from '../say.ts'
-import { type Request, sayOutcome, untilDecided } from './request.ts'
+import { pathOf, type Request, sayOutcome, untilDecided } from './request.ts'
 import { bodyOf, sendWish, type Wish } from './wish.ts'
 
 /**
@@ -25,22 +26,36 @@ export async function run(command: readonly string[], options: RunOptions): Prom
   const asked = new Set<string>()
   for (;;) {
     const { status, said } = await attempt(command)
-    const line = status === 0 ? undefined : askedIn(said)
+    const line = status === 0 ? undefined : (filedIn(said) ?? askedIn(said))
     // The same line again: what was approved is not what is missing.
     if (line === undefined || asked.has(line.text) || asked.size === ASKED_MAX) return status
     asked.add(line.text)
-    const { for: length = line.wish.for, reason, ticket } = options
-    const wish = {
-      ...line.wish,
-      ...(length !== undefined && { for: length }),
-      ...(reason !== undefined && { reason }),
-      ...(ticket !== undefined && { ticket }),
-    }
     const client = gate(options)
-    let request = await sendWish<Request>(client, '/requests', bodyOf(line.repository, wish))
+    let request = 'id' in line ? await filed(client, line.id, options) : await ask(client, line, options)
     if (request.state === 'requested') request = await waiting(request, untilDecided(client, request.id))
     sayOutcome(request)
     if (request.state !== 'approved') return 1
+  }
+}
+
+async function ask(client: Client, { repository, wish }: AskedLine, options: RunOptions): Promise<Request> {
+  return await sendWish<Request>(client, '/requests', bodyOf(repository, { ...wish, ...besides(options) }))
+}
+
+/** The request that the gate filed by itself; with what was said here besides, it is asked for anew. */
+async function filed(client: Client, id: string, options: RunOptions): Promise<Request> {
+  const request = await client.call<Request>('GET', pathOf(id))
+  const more = besides(options)
+  if (request.state !== 'requested' || Object.keys(more).length === 0) return request
+  const { repository, actions, refs } = request
+  return await sendWish<Request>(client, '/requests', { repository, actions, refs, ...more })
+}
+
+function besides({ for: length, reason, ticket }: RunOptions): Pick<Wish, 'for' | 'reason' | 'ticket'> {
+  return {
+    ...(length !== undefined && { for: length }),
+    ...(reason !== undefined && { reason }),
+    ...(ticket !== undefined && { ticket }),
   }
 }
 
@@ -64,10 +79,22 @@ function attempt([file = '', ...args]: readonly string[]): Promise<{ readonly st
 const ASK =
   /^(?:remote: )?ask with: git access request (\S+)((?: --(?:push|fetch|archive|delete|tag|force)| --ref [A-Za-z0-9._/@+-]+| --for \w+)+) *$/gm
 
+const FILED = /^(?:remote: )?asked for by itself: (r-[0-9a-z]{1,40}) waits for /gm
+
+/** The request that the gate filed when it refused, where the policy says so. */
+export function filedIn(said: string): { readonly text: string; readonly id: string } | undefined {
+  const [text, id] = [...said.replaceAll('\r', '\n').matchAll(FILED)].at(-1) ?? []
+  return text === undefined || id === undefined ? undefined : { text, id }
+}
+
+interface AskedLine {
+  readonly text: string
+  readonly repository: string
+  readonly wish: Wish
+}
+
 /** What the last refusal says is to be asked for. */
-export function askedIn(
-  said: string,
-): { readonly text: string; readonly repository: string; readonly wish: Wish } | undefined {
+export function askedIn(said: string): AskedLine | undefined {
   const [text, repository, rest] = [...said.replaceAll('\r', '\n').matchAll(ASK)].at(-1) ?? []
   if (text === undefined || repository === undefined || rest === undefined) return undefined
   const words = rest.trim().split(/ +/)

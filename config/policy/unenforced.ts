@@ -30,7 +30,6 @@ function shortOf(rule: Rule): readonly (readonly [boolean, string])[] {
     [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
     [rule.bytes !== undefined, 'bytes are not counted yet; it opens nothing'],
     [rule.mode === 'observe', 'mode: observe is not there yet; what would be refused is refused'],
-    [rule.autoRequest !== undefined, 'auto_request is not there yet; a refusal names the line to type'],
     [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
     [(who?.onCall.length ?? 0) > 0, 'nobody is known to be on call yet; it lets nobody ask by that'],
     [automatic?.onCall !== undefined, 'nobody is known to be on call yet; nothing is approved by itself'],

@@ -23,7 +23,7 @@ beforeAll(async () => {
   ;[redis, database] = await Promise.all([startRedis(), startPostgres()])
   control = await startControlPlane(
     { redis: redis.url, postgres: database.url },
-    { 'service:gate': 'front', dana: 'developer', mona: 'approver', root: 'admin' },
+    { 'service:gate': 'front', dana: 'developer', mona: 'approver', root: 'admin', kim: 'auditor' },
     POLICY,
   )
 })
@@ -77,10 +77,14 @@ describe('a front is nobody', () => {
     'GET /whoami',
     'GET /requests',
     'POST /requests',
+    'POST /requests/auto',
     'GET /requests/:id',
     'POST /requests/:id/approve',
     'POST /requests/:id/deny',
     'POST /grants/:id/release',
+    // In the name of those who may.
+    'GET /audit',
+    'GET /audit/stream',
   ]
   const others = Object.keys(ACCESS).filter(route => !FOR_OTHERS.includes(route))
 
@@ -118,6 +122,26 @@ test('a front speaks with the roles of nobody: an administrator over ssh sees an
   const made = await ask('dana', 'POST', '/requests', { body: { ...PUSH, refs: ['y'] } })
   const seen = await ask('service:gate', 'GET', `/requests/${made.body.id}`, { headers: as('root') })
   expect(seen.status).toBe(404)
+})
+
+describe('the ledger over ssh', () => {
+  test('is read to whoever holds a token or a sign-in of an auditor, and to nobody else', async () => {
+    for (const reader of ['kim', 'root']) {
+      expect((await ask('service:gate', 'GET', '/audit', { headers: as(reader) })).status).toBe(200)
+    }
+    for (const other of ['dana', 'mona', 'nobody', 'service:gate']) {
+      const refused = await ask('service:gate', 'GET', '/audit', { headers: as(other) })
+      expect(refused).toMatchObject({ status: 403, body: { code: 'role', detail: expect.stringContaining(other) } })
+    }
+  })
+
+  test('gives a reader no more than that: what is theirs by another way is not theirs here', async () => {
+    for (const route of ['POST /audit/verify', 'GET /audit/export', 'GET /audit/report', 'POST /audit/retain']) {
+      const [method = '', path = ''] = route.split(' ')
+      const body = method === 'POST' ? { body: {} } : {}
+      expect((await ask('service:gate', method, path, { headers: as('root'), ...body })).status).toBe(403)
+    }
+  })
 })
 
 test('nobody is spoken for who is locked', async () => {

@@ -32,6 +32,12 @@ requests:
     hours: { days: mon-sun, from: "00:00", to: "24:00" }
     approvers: leads
   - { name: quick, trigger: push, repositories: local/quick/*, approvers: leads }
+  - name: self
+    trigger: [push, clone]
+    repositories: local/self/*
+    auto_request: { wait: 2m }
+    approvers: leads
+  - { name: soon, trigger: push, repositories: local/soon/*, auto_request: { wait: 1s }, approvers: leads }
 `
 const PEOPLE = ['dana', 'mona', 'raj', 'eve'] as const
 const CLI = new URL('../../cli', import.meta.url).pathname
@@ -195,6 +201,64 @@ test.each(['http', 'ssh'] as const)('git access run over %s asks, waits and push
   const { for: length, actions } = JSON.parse((await control.run('dana', 'git-access', 'status', id, '--json')).stdout)
   expect([length, actions]).toEqual(['2h', ['create', 'update']])
   await control.run('dana', 'git-access', 'release', id)
+})
+
+/** What is pending for a repository, as the one who asked sees it. */
+async function pendingFor(person: string, repository: string): Promise<{ id: string; reason: string } | undefined> {
+  const { stdout } = await control.run(person, 'git-access', 'status', '--json')
+  const { requests } = JSON.parse(stdout) as {
+    requests: { id: string; repository: string; reason: string; state: string }[]
+  }
+  return requests.find(request => request.repository === repository && request.state === 'requested')
+}
+
+test.each(['http', 'ssh'] as const)(
+  'a push over %s asks by itself, waits, and goes on as the very same command',
+  async transport => {
+    const repository = `local/self/push-${transport}`
+    const target = await makeRepository(join(stand.folder, 'self', `push-${transport}.git`))
+    const work = await cloneRepository(target)
+    const tip = await commitFile(work, 'by-itself', transport)
+    const url = transport === 'http' ? remote('dana', repository) : `${proxy.urls.ssh}/${repository}.git`
+    const env = gitEnvironment({ GIT_SSH_COMMAND: sshCommand({ key: keys.dana ?? '' }) })
+    const push = () => startProgram('git', ['-C', work, 'push', url, 'HEAD:refs/heads/main'], { env })
+
+    const left = await push()
+    const id = (await until(() => pendingFor('dana', repository), 'the request to be filed')).id
+    if (transport === 'ssh') {
+      await until(() => left.output().includes('waiting, 00:0'), 'the countdown')
+      expect(left.output()).toContain(`drawbridge: ${id} asks for this by itself: one of`)
+    }
+    // Ctrl-C.
+    await left.stop('SIGINT')
+    expect(await pendingFor('dana', repository)).toMatchObject({
+      id,
+      reason: expect.stringContaining('push was refused'),
+    })
+
+    const pushing = await push()
+    if (transport === 'ssh') await until(() => pushing.output().includes('waiting, 00:0'), 'the countdown')
+    expect((await refsOf(target))['refs/heads/main']).not.toBe(tip)
+    await control.run('mona', 'drawbridge', 'request', 'approve', id)
+    expect(await pushing.ended).toBe(0)
+    expect((await refsOf(target))['refs/heads/main']).toBe(tip)
+    const made = (await ledger()).filter(record => record.kind === 'request.made' && record.request === id)
+    expect(made.map(summary)).toEqual(['request.made dana via refusal'])
+  },
+)
+
+test('git access run takes up the request that a refusal has filed, and asks anew with the reason it was given', async () => {
+  const target = await makeRepository(join(stand.folder, 'soon', 'app.git'))
+  const work = await cloneRepository(target)
+  const tip = await commitFile(work, 'soon', 'x')
+  const push = ['git', '-C', work, 'push', remote('dana', 'local/soon/app'), 'HEAD:refs/heads/main']
+  const running = await control.start('dana', 'git-access', 'run', '--reason', 'PAY-231', '--', ...push)
+  const id = await until(() => /drawbridge: (r-[0-9a-z]{20}) waits for/.exec(running.output())?.[1], 'run to wait')
+  expect(running.output()).toContain(`asked for by itself: ${id} waits for one of`)
+  expect(await pendingFor('dana', 'local/soon/app')).toMatchObject({ id, reason: 'PAY-231' })
+  await control.run('mona', 'drawbridge', 'request', 'approve', id)
+  expect(await running.ended).toBe(0)
+  expect((await refsOf(target))['refs/heads/main']).toBe(tip)
 })
 
 test('git access run ends with 1 when it is denied, and with git’s own status for anything else', async () => {
