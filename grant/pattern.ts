@@ -116,6 +116,11 @@ export function permits(grants: readonly LiveGrant[], action: Action, ref?: stri
   return parts.every(p => p !== undefined) ? [...new Set(parts)] : []
 }
 
+/** What every ref that a pattern means begins with, in full. */
+export function refPrefix(pattern: string): string {
+  return fullRefPattern(pattern).replace(/\*.*$/s, '')
+}
+
 function isBranchOrTag(ref: string): boolean {
   return /^refs\/(heads|tags)\/./.test(ref)
 }

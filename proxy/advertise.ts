@@ -4,13 +4,14 @@ import type { Client } from './client.ts'
 import type { Gate, Wanted } from './gate.ts'
 import { rewriteAdvertisement } from './git/advertisement.ts'
 import { type Capability, withCapability, without, withoutFeature } from './git/capabilities.ts'
+import { hideAdvertised } from './git/hiderefs.ts'
+import { noting, reading, type Tips } from './reading.ts'
 import { errPacket, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import type { Session } from './session.ts'
 import { type Target, type Upstream, UpstreamError } from './upstream/upstream.ts'
 
 /** Any of these lets a principal see what a repository's service offers. */
-export const FETCH_ACTIONS: readonly Action[] = ['fetch']
 export const PUSH_ACTIONS: readonly Action[] = ['create', 'update', 'force', 'delete', 'tag']
 export const ARCHIVE_ACTIONS: readonly Action[] = ['archive']
 
@@ -33,12 +34,12 @@ export function targetOf(client: Client, operation: string): Target {
   }
 }
 
-/** Reading what there is: any grant on the repository for this service. */
-export function listing(client: Client): Wanted {
+/** What a push is told of the repository: any grant for it will do. */
+function beforePush(operation: string): Wanted {
   return {
-    operation: newId('op'),
+    operation,
     action: 'list',
-    actions: client.service === 'receive-pack' ? PUSH_ACTIONS : FETCH_ACTIONS,
+    actions: PUSH_ACTIONS,
     covers: live => (live.length > 0 ? live : undefined),
     mayWait: true,
   }
@@ -46,21 +47,32 @@ export function listing(client: Client): Wanted {
 
 /**
  * The first thing a git client asks of a host: checked, recorded, and relayed without the capabilities that lead around
- * the gate. A refusal becomes the `ERR` packet git shows best at this point.
+ * the gate. A refusal becomes the `ERR` packet git shows best at this point. Who reads under a window for some refs is
+ * told of those; what they are told of is noted in `tips`.
  */
-export async function advertise(client: Client, gate: Gate, upstream: Upstream): Promise<Served> {
-  const wanted = listing(client)
-  const session = await gate.open(client, wanted)
+export async function advertise(
+  client: Client,
+  gate: Gate,
+  upstream: Upstream,
+  tips: Tips = new Map(),
+): Promise<Served> {
+  const operation = newId('op')
+  const toRead = client.service === 'receive-pack' ? undefined : reading({ operation, action: 'list', mayWait: true })
+  const session = await gate.open(client, toRead ?? beforePush(operation))
   if ('kind' in session) return refuse(client, session)
   try {
-    const advertisement = rewriteAdvertisement(await upstream.advertise(session.signal), capabilities =>
-      client.service === 'receive-pack' ? pushCapabilities(capabilities, session) : fetchCapabilities(capabilities),
+    const view = toRead?.viewFor(session)
+    const advertisement = rewriteAdvertisement(
+      await upstream.advertise(session.signal),
+      capabilities =>
+        toRead ? fetchCapabilities(capabilities, view !== undefined) : pushCapabilities(capabilities, session),
+      view && ((head, capabilities) => hideAdvertised(head, capabilities, noting(view, tips))),
     )
     const how = await relay(advertisement, client.response, session, { framed: true })
     if (how === 'stopped') return stopped(client, session)
     // Not waited for: the client has its answer, and the gate waits for the record before it stops.
     void session.end({ result: 'ok' })
-    return { status: 0, operation: wanted.operation }
+    return { status: 0, operation }
   } catch (error) {
     return failed(client, session, error)
   }
@@ -75,10 +87,14 @@ function pushCapabilities(capabilities: readonly Capability[], session: Session)
 }
 
 // Each of these sends the client elsewhere for its objects, or answers questions the gate does not read.
-function fetchCapabilities(capabilities: readonly Capability[]): readonly Capability[] {
+function fetchCapabilities(capabilities: readonly Capability[], forSomeRefs: boolean): readonly Capability[] {
   const offered = without(capabilities, 'bundle-uri', 'promisor-remote', 'object-info', 'session-id')
-  return withoutFeature(offered, 'fetch', 'packfile-uris')
+  const own = withoutFeature(offered, 'fetch', 'packfile-uris')
+  return forSomeRefs ? withoutFeature(without(own, ...BEYOND_REFS), 'fetch', 'filter') : own
 }
+
+/** What would be refused, or stripped, under a window for some refs: ids that are no tips, blobs one by one, tags that were not asked for. */
+const BEYOND_REFS = ['allow-tip-sha1-in-want', 'allow-reachable-sha1-in-want', 'filter', 'include-tag']
 
 /** Says no where git reads packets and nothing has been promised yet. */
 export function refuse(client: Client, refused: Refusal): Served {

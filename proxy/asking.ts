@@ -9,10 +9,22 @@ const PASTES_SAFELY = /^[A-Za-z0-9._/@+-]+$/
 /** The line that asks for what a push lacked: each flag and ref that the refused updates need. */
 export function askFor(repository: string, lacking: readonly RefUpdate[]): string {
   const flags = new Set(lacking.flatMap(flagsFor))
-  const refs = lacking.map(({ ref }) => ref.replace(/^refs\/heads\//, ''))
-  const named = refs.length <= REFS_NAMED_MAX && refs.every(ref => PASTES_SAFELY.test(ref))
-  const words = [...flags, ...(named ? refs.map(ref => `--ref ${ref}`) : [])]
+  return askLine(repository, [...flags, ...namedByFlags(lacking.map(({ ref }) => ref))])
+}
+
+/** The line that asks for reading these refs; for all of the repository where none is named. */
+export function askToRead(repository: string, refs: readonly string[]): string {
+  return askLine(repository, ['--fetch', ...namedByFlags(refs)])
+}
+
+function askLine(repository: string, words: readonly string[]): string {
   return `ask with: git access request ${repository} ${words.join(' ')} --for 1h`
+}
+
+function namedByFlags(full: readonly string[]): readonly string[] {
+  const refs = full.map(ref => ref.replace(/^refs\/heads\//, ''))
+  const fits = refs.length <= REFS_NAMED_MAX && refs.every(ref => PASTES_SAFELY.test(ref))
+  return fits ? refs.map(ref => `--ref ${ref}`) : []
 }
 
 /** A tag that moves or goes away is asked for by two names: it is somebody's release. */

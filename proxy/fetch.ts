@@ -1,9 +1,11 @@
 import { Readable } from 'node:stream'
 import { newId } from '../audit/id.ts'
-import type { FetchDetail, OperationStart } from '../audit/record.ts'
-import { advertise, FETCH_ACTIONS, failed, refuse, type Served, stopped, targetOf } from './advertise.ts'
+import { advertise, failed, refuse, type Served, stopped, targetOf } from './advertise.ts'
+import { askToRead } from './asking.ts'
 import type { Client } from './client.ts'
-import type { Gate, Wanted } from './gate.ts'
+import type { Gate } from './gate.ts'
+import { hideListed, type View } from './git/hiderefs.ts'
+import type { ObjectFormat } from './git/objectid.ts'
 import { watchPack } from './git/packwatch.ts'
 import { line, PacketReader, ProtocolError } from './git/pktline.ts'
 import { band, remoteText, type Sideband, sidebandOf } from './git/sideband.ts'
@@ -12,17 +14,19 @@ import {
   commandReader,
   type Fetch,
   type FetchRequest,
+  formatOf,
   readCommand,
   readFetchRequest,
+  withoutTags,
 } from './git/uploadpack.ts'
 import type { HostOf } from './hosts.ts'
 import { notice } from './notice.ts'
-import { errPacket, lines, type Refusal } from './refusal.ts'
+import { heldTo, noting, type Reading, readableTips, reading, type Tips, whyBeyond } from './reading.ts'
+import { errPacket, lines, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import { type Releasable, releasable } from './reuse/releasable.ts'
 import type { Given, Reuse } from './reuse/reuse.ts'
 import type { Session } from './session.ts'
-import type { Upstream } from './upstream/upstream.ts'
 
 export interface FetchOptions {
   readonly gate: Gate
@@ -35,31 +39,31 @@ export interface FetchOptions {
  * A clone, fetch or ls-remote. Protocol 2 is a row of commands, each checked and recorded for what it is; protocols 0 and
  * 1 are one request, or over SSH one conversation.
  */
-export async function fetch(client: Client, { gate, hostOf, reuse }: FetchOptions): Promise<Served> {
+export async function fetch(client: Client, options: FetchOptions): Promise<Served> {
   const operation = newId('op')
-  const upstream = releasable(() => hostOf(client.repository)(targetOf(client, operation)))
+  const connect = () => options.hostOf(client.repository)(targetOf(client, operation))
+  const host: Host = { ...options, upstream: releasable(connect), tips: new Map() }
   try {
     if (client.part !== 'exchange') {
-      const listed = await advertise(client, gate, upstream)
+      const listed = await advertise(client, host.gate, host.upstream, host.tips)
       if (listed.status !== 0 || client.part === 'advertise') return listed
     }
-    return client.protocol === 2
-      ? await commands(client, gate, upstream, operation, reuse)
-      : await negotiate(client, gate, upstream, operation)
+    return client.protocol === 2 ? await commands(client, host, operation) : await negotiate(client, host, operation)
   } finally {
-    upstream.close()
+    host.upstream.close()
   }
+}
+
+interface Host extends FetchOptions {
+  readonly upstream: Releasable
+  /** What the client was told of in this conversation, under a window for some refs. */
+  readonly tips: Tips
 }
 
 // ---- protocol 2 ----
 
-async function commands(
-  client: Client,
-  gate: Gate,
-  upstream: Releasable,
-  first: string,
-  reuse: Reuse | undefined,
-): Promise<Served> {
+async function commands(client: Client, host: Host, first: string): Promise<Served> {
+  const { gate, upstream, reuse } = host
   const reader = commandReader(client.request)
   for (let operation = first; ; operation = newId('op')) {
     let command: Command | undefined
@@ -71,16 +75,18 @@ async function commands(
     if (!command) return { status: 0, operation }
     if (command.command === 'other') {
       const why = `the command ${JSON.stringify(command.name)} is not passed on`
-      return refuse(client, await gate.refuse(client, reading(operation, undefined), 'protocol', why))
+      return refuse(client, await gate.refuse(client, reading({ operation, action: 'list' }), 'protocol', why))
     }
     const fetching = command.command === 'fetch' ? command : undefined
-    const asked = fetching?.fetch
-    const served = await one(client, gate, upstream, {
-      wanted: reading(operation, asked),
-      body: Readable.from([command.raw], { objectMode: false }),
-      bytes: command.raw.length,
+    const { raw, capabilities } = command
+    const served = await one(client, host, {
+      wanted: reading({ operation, action: fetching ? 'fetch' : 'list' }, fetching?.fetch),
+      body: view => Readable.from([view && fetching ? withoutTags(fetching) : raw], { objectMode: false }),
+      bytes: raw.length,
+      format: formatOf(capabilities),
+      asked: fetching?.fetch,
       // Every answer of protocol 2 that carries a pack carries it on side-band.
-      sideband: asked && 'side-band-64k',
+      sideband: fetching && 'side-band-64k',
       ...(fetching &&
         reuse && {
           reuse: session => reuse.exchange({ client, session, command: fetching, release: upstream.release }),
@@ -92,7 +98,8 @@ async function commands(
 
 // ---- protocols 0 and 1 ----
 
-async function negotiate(client: Client, gate: Gate, upstream: Upstream, operation: string): Promise<Served> {
+async function negotiate(client: Client, host: Host, operation: string): Promise<Served> {
+  const { gate, upstream } = host
   const conversation = client.part === 'conversation'
   let request: FetchRequest | undefined
   let done: boolean
@@ -108,7 +115,7 @@ async function negotiate(client: Client, gate: Gate, upstream: Upstream, operati
     return misunderstood(client, gate, operation, error)
   }
   const { fetch: asked, capabilities, raw, rest } = request
-  const wanted = reading(operation, asked)
+  const wanted = reading({ operation, action: 'fetch' }, asked)
   // The limit of bridging: rounds of haves over HTTP are requests of their own, over SSH one conversation.
   if (conversation !== upstream.conversational && !done) {
     const why = 'to fetch from this Git host your git must speak protocol version 2: git -c protocol.version=2 fetch'
@@ -119,10 +126,13 @@ async function negotiate(client: Client, gate: Gate, upstream: Upstream, operati
     rest.unshift(raw)
     body = rest
   } else if (!asked.done && done) body = Readable.from([raw, line('done')], { objectMode: false })
-  return one(client, gate, upstream, {
+  return one(client, host, {
     wanted,
-    body,
+    body: () => body,
     bytes: raw.length,
+    format: formatOf(capabilities),
+    asked,
+    withTags: capabilities.has('include-tag'),
     sideband: sidebandOf(capabilities),
   })
 }
@@ -135,28 +145,42 @@ async function nextIsDone(rest: Readable): Promise<boolean> {
 // ---- one request and its answer ----
 
 interface Exchange {
-  readonly wanted: Wanted
-  readonly body: Readable
+  readonly wanted: Reading
+  /** What goes to the host; under a window for some refs with a view of them. */
+  body(view: View | undefined): Readable
   /** How much the client said. */
   readonly bytes: number
+  readonly format: ObjectFormat
+  /** undefined: it asks for the refs, not for objects. */
+  readonly asked: Fetch | undefined
+  /** Tags are to come along that cannot be taken out of the request. */
+  readonly withTags?: boolean
   readonly sideband: Sideband
   /** Asked first; undefined: the host is to be asked. */
   readonly reuse?: (session: Session) => Promise<Given | undefined>
 }
 
-async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exchange): Promise<Served> {
-  const { wanted, sideband } = exchange
+async function one(client: Client, host: Host, exchange: Exchange): Promise<Served> {
+  const { gate, upstream } = host
+  const { wanted, sideband, asked } = exchange
   const session = await gate.open(client, wanted)
-  if ('kind' in session) return refuse(client, session)
+  if ('kind' in session) return refuse(client, asked ? askingToRead(client, session, asked) : session)
   session.bytesIn = exchange.bytes
-  const pack = wanted.action === 'fetch' ? watchPack(client.protocol) : undefined
+  const pack = asked ? watchPack(client.protocol) : undefined
   const say = (refused: Refusal) => (pack?.started ? inPack(refused, sideband) : errPacket(refused))
   let counted = false
   let spent: Refusal | undefined
   try {
+    const view = wanted.viewFor(session)
+    const beyond = view && asked && (await lookAt(asked, client, host, session, view, exchange))
+    if (beyond) {
+      await session.end({ result: 'refused', reason: beyond.sentence })
+      return refuse(client, beyond)
+    }
     const given = await exchange.reuse?.(session)
     session.reuse = given?.reused
-    const answer = given?.answer ?? (await upstream.exchange(exchange.body, session.signal))
+    const told = given?.answer ?? (await upstream.exchange(exchange.body(view), session.signal))
+    const answer = view && !asked ? hideListed(told, exchange.format, noting(view, host.tips)) : told
     const how = await relay(answer, client.response, session, {
       framed: true,
       ...pack,
@@ -185,33 +209,47 @@ async function one(client: Client, gate: Gate, upstream: Upstream, exchange: Exc
   }
 }
 
+/**
+ * Looks at what is wanted under a window for some refs, by what the client was told of in this conversation or, where that
+ * is not enough, by what the host tells now; and holds the fetch to it.
+ */
+async function lookAt(
+  asked: Fetch,
+  client: Client,
+  { upstream, tips: told, hostOf }: Host,
+  session: Session,
+  view: View,
+  { wanted, format, withTags }: Exchange,
+): Promise<Refusal | undefined> {
+  const { repository, service, protocol, part } = client
+  const no = (why: string) =>
+    askingToRead(client, refusal(session.operation, 'ref-refused', repository, service, why), asked)
+  if (withTags) return no('tags are not sent along under a window for some refs')
+  let tips = told
+  let why = whyBeyond(asked, tips)
+  // In a conversation of protocol 0 and 1 the advertisement is all there is.
+  if (why !== undefined && (part === 'exchange' || protocol === 2)) {
+    upstream.release()
+    const target = { ...targetOf(client, session.operation), protocol: 2, stateless: true } as const
+    tips = await readableTips(hostOf(repository)(target), session, view, format)
+    why = whyBeyond(asked, tips)
+  }
+  if (why !== undefined) return no(why)
+  wanted.hold(heldTo(asked, tips))
+  return undefined
+}
+
+/** A refused want, with the line that asks for it. */
+function askingToRead({ repository }: Client, refused: Refusal, { wantRefs }: Fetch): Refusal {
+  return refused.code === 'ref-refused' ? { ...refused, hint: askToRead(repository, wantRefs) } : refused
+}
+
 // A fatal error on band 3 is git's own way out of a pack; without side-band there is none but to stop.
 function inPack(refused: Refusal, sideband: Sideband): Buffer {
   return sideband ? band(3, Buffer.from(`${lines(refused).join('\n')}\n`), sideband) : Buffer.alloc(0)
 }
 
-function reading(operation: string, asked: Fetch | undefined): Wanted {
-  const action: OperationStart['action'] = asked ? 'fetch' : 'list'
-  return {
-    operation,
-    action,
-    actions: FETCH_ACTIONS,
-    covers: live => (live.length > 0 ? live : undefined),
-    ...(asked && { fetch: detail(asked) }),
-  }
-}
-
-function detail({ wants, wantRefs, haves, depth, filter, kind }: Fetch): FetchDetail {
-  return {
-    wants: wants.length + wantRefs.length,
-    haves,
-    kind,
-    ...(depth !== undefined && { depth }),
-    ...(filter !== undefined && { filter }),
-  }
-}
-
 async function misunderstood(client: Client, gate: Gate, operation: string, error: unknown): Promise<Served> {
   const why = error instanceof ProtocolError ? error.message : 'the request broke off'
-  return refuse(client, await gate.refuse(client, reading(operation, undefined), 'protocol', why))
+  return refuse(client, await gate.refuse(client, reading({ operation, action: 'list' }), 'protocol', why))
 }

@@ -7,7 +7,7 @@ import {
   parseCapability,
 } from './capabilities.ts'
 import { type ObjectFormat, objectFormat, objectId } from './objectid.ts'
-import { FLUSH, line, type PacketCounterOptions, PacketReader, ProtocolError, packet, wholePackets } from './pktline.ts'
+import { FLUSH, line, PacketReader, ProtocolError, packet, wholePackets } from './pktline.ts'
 
 // v0  <id> SP <ref> NUL <capabilities> LF   <id> SP <ref> LF …   [shallow <id>]…   0000
 // v1  version 1   then as v0
@@ -15,8 +15,6 @@ import { FLUSH, line, type PacketCounterOptions, PacketReader, ProtocolError, pa
 // A repository without refs: <zeros> SP capabilities^{} NUL <capabilities>, or the flush packet alone.
 
 const HEAD_BYTES_MAX = 256 << 10
-/** Longest line of a ref a collector looks at: an id, a name within git's limits, a peeling mark. */
-const REF_LINE_MAX = 4200
 
 /** What a host says of itself before anything is asked of it. */
 export interface Advertisement {
@@ -122,70 +120,43 @@ function refOf(text: string, format: ObjectFormat): AdvertisedRef | undefined {
 
 /**
  * The advertisement with its capabilities changed by `edit`, as a stream that can be cut between any two of its packets.
- * `watch` sees the packets behind the first line, see `refCollector`.
+ * `refs` gives the refs of protocol 0 and 1, where they are not to go on as they are.
  */
-export function rewriteAdvertisement(
-  source: Readable,
-  edit: (capabilities: readonly Capability[], head: Advertisement) => readonly Capability[],
-  watch: PacketCounterOptions = {},
-): Readable {
+export function rewriteAdvertisement(source: Readable, edit: EditCapabilities, refs?: RewriteRefs): Readable {
   const advertisement = new PassThrough()
   // The outcome is the stream's own: it ends, or it is destroyed with the error.
-  rewrite(source, advertisement, edit, watch).catch(error => advertisement.destroy(error))
+  rewrite(source, advertisement, edit, refs).catch(error => advertisement.destroy(error))
   // Who waits for its input cannot be told to stop: the input is.
   advertisement.once('close', () => advertisement.readableEnded || source.destroy())
   return advertisement
 }
 
+type EditCapabilities = (capabilities: readonly Capability[]) => readonly Capability[]
+type RewriteRefs = (head: Advertisement, capabilities: readonly Capability[]) => AsyncIterable<Buffer>
+
 async function rewrite(
   source: Readable,
   to: Writable,
-  edit: (capabilities: readonly Capability[], head: Advertisement) => readonly Capability[],
-  watch: PacketCounterOptions,
+  edit: EditCapabilities,
+  refs: RewriteRefs | undefined,
 ): Promise<void> {
   const head = await readAdvertisement(source)
-  to.write(head.encode(edit(head.capabilities, head)))
+  const capabilities = edit(head.capabilities)
   if (!head.ended) {
     if (source.destroyed && !source.readableEnded) throw source.errored ?? notGit()
-    pipeline(source, wholePackets(watch), to, () => {})
+    // By what the host says, not by what was asked of it: one that is too old for protocol 2 answers with its refs.
+    if (refs) {
+      pipeline(refs(head, capabilities), to, () => {})
+      return
+    }
+    to.write(head.encode(capabilities))
+    pipeline(source, wholePackets(), to, () => {})
     return
   }
+  to.write(head.encode(capabilities))
   // Whatever a host says behind its flush packet is no part of the advertisement.
   source.resume()
   to.end()
-}
-
-export interface RefCollector extends PacketCounterOptions {
-  /** By name; `^{}` names hold what a tag points to. */
-  readonly refs: ReadonlyMap<string, string>
-  readonly shallows: readonly string[]
-  /** true when there were more refs than the collector holds, or a line it could not read: the list is not whole. */
-  readonly incomplete: boolean
-}
-
-/** Collects the refs of a v0 or v1 advertisement that goes by (give it as `watch`), `max` of them at most. */
-export function refCollector(first: AdvertisedRef | undefined, format: ObjectFormat, max: number): RefCollector {
-  const refs = new Map<string, string>()
-  const shallows: string[] = []
-  let incomplete = false
-  if (first) refs.set(first.name, first.id)
-  return {
-    head: REF_LINE_MAX,
-    watch(length, payload) {
-      if (length < 4) return
-      const text = payload.toString('latin1').replace(/\n$/, '')
-      const shallow = text.startsWith('shallow ') ? objectId(text.slice('shallow '.length), format) : undefined
-      const ref = shallow ? undefined : refOf(text, format)
-      if (length - 4 > REF_LINE_MAX || refs.size + shallows.length >= max || !(shallow || ref)) incomplete = true
-      else if (shallow) shallows.push(shallow)
-      else if (ref) refs.set(ref.name, ref.id)
-    },
-    refs,
-    shallows,
-    get incomplete() {
-      return incomplete
-    },
-  }
 }
 
 /** What symbolic refs point to: `symref=HEAD:refs/heads/main` as `HEAD` → `refs/heads/main`. */

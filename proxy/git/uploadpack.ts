@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import { parseCapabilities, parseCapability } from './capabilities.ts'
 import { type ObjectFormat, objectFormat, objectId } from './objectid.ts'
-import { PacketReader, ProtocolError, printable } from './pktline.ts'
+import { DELIM, FLUSH, line, PacketReader, ProtocolError, printable } from './pktline.ts'
 import { utf8 } from './refname.ts'
 
 // What a client asks of upload-pack.
@@ -22,6 +22,10 @@ export interface Fetch {
   /** How many objects the client says it has. */
   readonly haves: number
   readonly shallows: readonly string[]
+  /** A depth in commits. */
+  readonly deepen?: number
+  /** Refs whose history is left out, as they were written. */
+  readonly deepenNot: readonly string[]
   /** `5`, `since 1700000000`, `not refs/heads/main`, or several of them; undefined for a whole history. */
   readonly depth?: string
   readonly filter?: string
@@ -93,6 +97,14 @@ export async function readCommand(reader: PacketReader): Promise<Command | undef
   return { ...request, command: 'other', name: printable(name, 64) }
 }
 
+/** A fetch command without `include-tag`, by which a host adds tags to what is wanted. */
+export function withoutTags({ capabilities, lines, raw }: Extract<Command, { command: 'fetch' }>): Buffer {
+  if (!lines.includes('include-tag')) return raw
+  const told = [...capabilities].map(([name, value]) => line(value === '' ? name : `${name}=${value}`))
+  const kept = lines.filter(text => text !== 'include-tag').map(line)
+  return Buffer.concat([line('command=fetch'), ...told, DELIM, ...kept, FLUSH])
+}
+
 /**
  * Reads a request of protocol 0 or 1. `stateless` (HTTP): all of it, to `done` or its end. Otherwise only the wants, up to
  * their flush packet: the haves are a conversation that the host must answer first.
@@ -153,7 +165,8 @@ function endedEarly(): ProtocolError {
   return wrong('a section that does not end with a flush packet')
 }
 
-function formatOf(capabilities: ReadonlyMap<string, string>): ObjectFormat {
+/** The hash a request names objects with. */
+export function formatOf(capabilities: ReadonlyMap<string, string>): ObjectFormat {
   const format = objectFormat(capabilities.get('object-format'))
   if (!format) throw wrong('an object format that is not known here')
   return format
@@ -187,6 +200,8 @@ function fetchOf(lines: readonly string[], format: ObjectFormat, flags: Readonly
   const wantRefs: string[] = []
   const shallows: string[] = []
   const depth: string[] = []
+  const deepenNot: string[] = []
+  let deepen: number | undefined
   let filter: string | undefined
   let haves = 0
   let done = false
@@ -198,10 +213,14 @@ function fetchOf(lines: readonly string[], format: ObjectFormat, flags: Readonly
     else if (word === 'shallow') shallows.push(idOf(rest, format))
     else if (text === 'done') done = true
     else if (word === 'want-ref' && flags === V2_FLAGS && rest) wantRefs.push(rest)
-    else if (word === 'deepen' && /^\d{1,10}$/.test(rest)) depth.push(rest)
-    else if (word === 'deepen-since' && /^\d{1,20}$/.test(rest)) depth.push(`since ${rest}`)
-    else if (word === 'deepen-not' && rest) depth.push(`not ${rest}`)
-    else if (word === 'filter' && rest) filter = printable(rest, DETAIL_MAX)
+    else if (word === 'deepen' && /^\d{1,10}$/.test(rest)) {
+      depth.push(rest)
+      deepen = Math.max(deepen ?? 0, Number(rest))
+    } else if (word === 'deepen-since' && /^\d{1,20}$/.test(rest)) depth.push(`since ${rest}`)
+    else if (word === 'deepen-not' && rest) {
+      depth.push(`not ${rest}`)
+      deepenNot.push(rest)
+    } else if (word === 'filter' && rest) filter = printable(rest, DETAIL_MAX)
     else if (!flags.has(text)) throw wrong(`the unknown line ${JSON.stringify(printable(text, 80))}`)
   }
   return {
@@ -209,6 +228,8 @@ function fetchOf(lines: readonly string[], format: ObjectFormat, flags: Readonly
     wantRefs,
     haves,
     shallows,
+    ...(deepen !== undefined && { deepen }),
+    deepenNot,
     ...(depth.length > 0 && { depth: printable(depth.join(', '), DETAIL_MAX) }),
     ...(filter !== undefined && { filter }),
     done,

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, test } from 'vitest'
-import { readAdvertisement, refCollector, rewriteAdvertisement, symrefs } from '../../../proxy/git/advertisement.ts'
+import { readAdvertisement, rewriteAdvertisement, symrefs } from '../../../proxy/git/advertisement.ts'
 import { capabilityValue, withCapability, without, withoutFeature } from '../../../proxy/git/capabilities.ts'
 import { err, FLUSH, line } from '../../../proxy/git/pktline.ts'
 import { chunks, collect, splitAt } from './split.ts'
@@ -32,22 +32,10 @@ describe('an advertisement of protocol 0 and 1', () => {
     const bytes = list(...version, `${A} HEAD\0${caps}`, rest)
     const expected = list(...version, `${A} HEAD\0${caps.replace('push-cert=1234-abcd ', '')} no-thin`, rest)
     for (let at = 0; at <= bytes.length; at += 3) {
-      const refs = refCollector({ name: 'HEAD', id: A }, 'sha1', 100)
-      const edited = rewriteAdvertisement(
-        splitAt(bytes, at),
-        list => withCapability(without(list, 'push-cert'), { name: 'no-thin' }),
-        refs,
+      const edited = rewriteAdvertisement(splitAt(bytes, at), list =>
+        withCapability(without(list, 'push-cert'), { name: 'no-thin' }),
       )
       expect((await collect(edited)).toString()).toBe(expected.toString())
-      expect(Object.fromEntries(refs.refs)).toEqual({
-        HEAD: A,
-        'refs/heads/main': A,
-        'refs/tags/v1': B,
-        'refs/tags/v1^{}': A,
-        '.have': B,
-      })
-      expect(refs.shallows).toEqual([B])
-      expect(refs.incomplete).toBe(false)
     }
   })
 
@@ -58,17 +46,6 @@ describe('an advertisement of protocol 0 and 1', () => {
     const bare = await readAdvertisement(chunks(FLUSH))
     expect(bare).toMatchObject({ protocol: 0, capabilities: [], ended: true })
     expect(bare.encode([])).toEqual(FLUSH)
-  })
-
-  test('a collector that is full, or meets what it cannot read, says that its list is not whole', async () => {
-    for (const [max, bytes] of [
-      [2, rest],
-      [100, list('what is this', FLUSH)],
-    ] as const) {
-      const refs = refCollector(undefined, 'sha1', max)
-      await collect(rewriteAdvertisement(chunks(list(`${A} HEAD\0x`), bytes), same => same, refs))
-      expect(refs.incomplete).toBe(true)
-    }
   })
 
   test('a hundred thousand refs go by unchanged', async () => {
