@@ -246,7 +246,7 @@ export class Reuse {
   }
 }
 
-/** Reads are for whole repositories today; where a grant names refs, what others were given is not handed on all the same. */
+/** Where a grant names refs, an answer is the host's to that one client, its wants looked at; what others were given is not handed on. */
 function coversEveryRef({ actions, refs }: LiveGrant): boolean {
   return actions.includes('fetch') && refs.length === 0
 }
