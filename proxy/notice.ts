@@ -1,9 +1,21 @@
 import type { Session } from './session.ts'
 
-/** The one line a person sees when they were let through: under which grant, and for how long it still runs. */
+/** How long before its end a window is warned of: time to ask for more, and for somebody to say yes. */
+const LAST_MILLISECONDS = 10 * 60_000
+
+/**
+ * What a person sees when they were let through, in lines: under which grant and for how long it still runs; in the last ten
+ * minutes of its window, how to get more.
+ */
 export function notice(session: Session): string {
-  const { grant, until } = session.window
-  return `drawbridge: let through by ${grant}, open for ${duration(until - performance.now())} more`
+  const { grant: id, until } = session.window
+  const now = performance.now()
+  const said = `drawbridge: let through by ${id}, open for ${duration(until - now)} more`
+  const grant = session.grants.find(each => each.id === id)
+  // An idle end that is near has just been put off by this very use.
+  if (!grant || until - now + grant.expires - grant.ends > LAST_MILLISECONDS) return said
+  const more = grant.request ? `git access extend ${grant.request} --for 1h` : 'ask whoever gave it to you'
+  return `${said}\ndrawbridge: WARNING: this window closes soon and cuts what still runs; for more time: ${more}`
 }
 
 function duration(milliseconds: number): string {
