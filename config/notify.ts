@@ -65,6 +65,8 @@ export interface SlackSettings extends Told {
   readonly channel: string
   /** Of the HTTP endpoint for actions and commands; without it there is none. */
   readonly signingSecret?: string | undefined
+  /** Of the app itself, for Socket Mode; without it no connection is opened. */
+  readonly appToken?: string | undefined
   /** Where the Web API is; Slack's own unless given. */
   readonly api?: URL | undefined
 }

@@ -4,6 +4,7 @@ import type { Settings } from './settings.ts'
 const SECRET_NAMES: ReadonlySet<string> = new Set([
   'password',
   'token',
+  'appToken',
   'secret',
   'secretKey',
   'clientSecret',

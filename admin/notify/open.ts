@@ -1,3 +1,4 @@
+import type { Log } from '../../audit/emit.ts'
 import type { ChannelSettings, NotifySettings } from '../../config/notify.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Channel } from './channel.ts'
@@ -18,6 +19,7 @@ const LINK_CHARACTERS_MAX = 500
 export interface Opening extends Deciding {
   readonly linkKey: Buffer
   readonly refuse: Refuse
+  readonly log: Log
 }
 
 /** What tells people, as the settings say; nothing where they name no channel. */
@@ -56,6 +58,6 @@ function openChannel(
     case 'email':
       return emailChannel(settings, linkFor)
     case 'slack':
-      return slackChannel(settings, { people, deciding: options, refuse: options.refuse })
+      return slackChannel(settings, { people, deciding: options, refuse: options.refuse, log: options.log })
   }
 }

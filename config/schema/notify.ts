@@ -82,9 +82,16 @@ const channels = {
     signing_secret: matching(/^[0-9a-f]{16,128}$/, "the app's signing secret")
       .optional()
       .describe('Of what Slack sends to /channels/NAME; without it nothing is taken from there.'),
+    app_token: matching(/^xapp-[\x21-\x7e]{8,300}$/, "the app's own token, xapp-…")
+      .optional()
+      .describe('For Socket Mode: what people do in Slack comes by a connection that the gate opens.'),
     api: outside(HTTPS_FORM, ['https:']).optional().describe("Where the Web API is; Slack's own unless given."),
     ...told,
-  }).transform(({ signing_secret: signingSecret, ...said }) => ({ ...said, signingSecret })),
+  }).transform(({ signing_secret: signingSecret, app_token: appToken, ...said }) => ({
+    ...said,
+    signingSecret,
+    appToken,
+  })),
 }
 
 const channel = z.discriminatedUnion('type', [channels.webhook, channels.email, channels.slack], {

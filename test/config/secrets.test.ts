@@ -75,7 +75,7 @@ notify:
   channels:
     web: { type: webhook, url: https://hooks.example/, secret: ${webhook('n')} }
     mail: { type: email, smtp: smtps://mail.example:465, username: gate, password: planted-mail, from: gate@acme.example }
-    chat: { type: slack, token: xoxb-planted-slack, channel: C012ABC, signing_secret: ${'a1'.repeat(16)} }
+    chat: { type: slack, token: xoxb-planted-slack, channel: C012ABC, signing_secret: ${'a1'.repeat(16)}, app_token: xapp-planted-slack }
 hooks:
   siem: { type: revoke, secret: ${webhook('h')} }
 `,
@@ -87,6 +87,7 @@ hooks:
     'planted-s3',
     'planted-mail',
     'xoxb-planted-slack',
+    'xapp-planted-slack',
     'a1'.repeat(16),
   ]
   expect(secrets).toEqual(expect.arrayContaining([...planted, ...['f', 'n', 'h'].map(webhook)]))

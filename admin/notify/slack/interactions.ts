@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { View, WebClient } from '@slack/web-api'
 import { z } from 'zod'
+import type { Log } from '../../../audit/emit.ts'
 import type { SlackSettings } from '../../../config/notify.ts'
 import { Problem } from '../../api/problem.ts'
 import { listRequests } from '../../register/requests.ts'
@@ -12,6 +14,8 @@ import { APPROVE, DECIDE, DENY, decisionModal, lastModal } from './blocks.ts'
 
 const LISTED_MAX = 10
 const LOOKED_THROUGH_MAX = 500
+/** After three seconds Slack tells the person that it did not work. */
+const PATIENCE_MILLISECONDS = 2_000
 
 const user = z.object({ id: z.string().max(30) })
 const team = z.object({ id: z.string().max(30) })
@@ -58,9 +62,33 @@ export function slackInteractions(options: {
   readonly web: WebClient
   readonly deciding: Deciding
   readonly refuse: Refuse
+  readonly log: Log
+  readonly patience?: number
 }): Interactions {
-  const { settings, people, web, deciding, refuse } = options
+  const { settings, people, web, deciding, refuse, log } = options
   const { policy, sql } = deciding
+  const patience = options.patience ?? PATIENCE_MILLISECONDS
+  let workspace: Promise<string | undefined> | undefined
+
+  /** Of the token, for as long as there is one. */
+  function ownWorkspace(): Promise<string | undefined> {
+    workspace ??= web.auth.test().then(({ team_id }) => team_id)
+    workspace.catch(() => {
+      workspace = undefined
+    })
+    return workspace
+  }
+
+  /** Slack is answered in time, however long the work takes; that goes on. */
+  async function inTime(work: Promise<SlackReply>, late: SlackReply): Promise<SlackReply> {
+    const waiting = new AbortController()
+    const patient = sleep(patience, undefined, { signal: waiting.signal }).catch(() => {})
+    const first = await Promise.race([work.then(reply => ({ reply })), patient])
+    waiting.abort()
+    if (first !== undefined) return first.reply
+    work.catch(error => log.warn({ err: error }, 'what somebody did in Slack was not carried through'))
+    return late
+  }
 
   async function press(payload: z.infer<typeof pressed>, address: string | undefined): Promise<SlackReply> {
     const [{ action_id, value }] = payload.actions as [(typeof payload.actions)[number]]
@@ -101,14 +129,14 @@ export function slackInteractions(options: {
    * The person behind a member: whom the settings name, else whoever has the member's address, where Slack has confirmed it. Bots,
    * people of other workspaces and those who left are nobody.
    */
-  async function personOf(member: string, workspace: string, address: string | undefined): Promise<string | undefined> {
+  async function personOf(member: string, team: string, address: string | undefined): Promise<string | undefined> {
     const nobody = async (code: string, reason: string) => {
       await refuse({ channel: settings.name, code, reason, address, claimed: member })
       return undefined
     }
     const standing = policy.standing()
-    const { team_id: own } = await web.auth.test()
-    if (workspace !== own) return await nobody('workspace', 'a member of another workspace')
+    const own = await ownWorkspace()
+    if (team !== own) return await nobody('workspace', 'a member of another workspace')
     const { user: found } = await web.users.info({ user: member })
     if (found === undefined || found.deleted || found.is_bot || found.team_id !== own) {
       return await nobody('member', 'no person of this workspace')
@@ -120,27 +148,34 @@ export function slackInteractions(options: {
     return personBehind(standing, email)
   }
 
+  async function typed(
+    { user_id, team_id }: z.infer<typeof command>,
+    address: string | undefined,
+  ): Promise<SlackReply> {
+    const person = await personOf(user_id, team_id, address)
+    if (person === undefined) return { text: UNKNOWN }
+    const standing = policy.standing()
+    const found = await listRequests(sql, { limit: LOOKED_THROUGH_MAX })
+    const own = found.filter(({ request }) => personBehind(standing, request.asked.principal) === person)
+    const lines = own.slice(0, LISTED_MAX).map(({ request }) => {
+      const where = request.asked.targets.map(({ repository }) => repository).join(', ')
+      return `${request.id}  ${request.state}  ${where}`
+    })
+    const list = lines.length === 0 ? 'You have no requests.' : `Your last requests:\n${lines.join('\n')}`
+    return { text: `${list}\nTo ask, in a terminal: git access request` }
+  }
+
   return {
     interact: async (payload, address) => {
       const read = z.discriminatedUnion('type', [pressed, submitted]).parse(payload)
-      return read.type === 'block_actions' ? await press(read, address) : await submit(read, address)
+      if (read.type === 'block_actions') return await inTime(press(read, address), undefined)
+      return await inTime(submit(read, address), { response_action: 'update', view: lastModal(LATE) })
     },
-    command: async (payload, address) => {
-      const { user_id, team_id } = command.parse(payload)
-      const person = await personOf(user_id, team_id, address)
-      if (person === undefined) return { text: UNKNOWN }
-      const standing = policy.standing()
-      const found = await listRequests(sql, { limit: LOOKED_THROUGH_MAX })
-      const own = found.filter(({ request }) => personBehind(standing, request.asked.principal) === person)
-      const lines = own.slice(0, LISTED_MAX).map(({ request }) => {
-        const where = request.asked.targets.map(({ repository }) => repository).join(', ')
-        return `${request.id}  ${request.state}  ${where}`
-      })
-      const list = lines.length === 0 ? 'You have no requests.' : `Your last requests:\n${lines.join('\n')}`
-      return { text: `${list}\nTo ask, in a terminal: git access request` }
-    },
+    command: async (payload, address) => await inTime(typed(command.parse(payload), address), { text: LATE }),
   }
 }
+
+const LATE = 'The gate is slow just now. What comes of it stands in the message; or try again in a minute.'
 
 const UNKNOWN =
   'The gate does not know who you are here, so this changes nothing. Ask an administrator to map your account.'

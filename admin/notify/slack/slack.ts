@@ -1,11 +1,14 @@
 import { LogLevel, WebClient } from '@slack/web-api'
+import { ZodError } from 'zod'
+import type { Log } from '../../../audit/emit.ts'
 import type { SlackSettings } from '../../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery, type Incoming, type Reply } from '../channel.ts'
 import type { Refuse } from '../refusals.ts'
 import type { Deciding } from '../vote.ts'
 import { fallback, messageBlocks } from './blocks.ts'
-import { slackInteractions } from './interactions.ts'
+import { type SlackReply, slackInteractions } from './interactions.ts'
 import { SIGNATURE_MILLISECONDS, signatureFault } from './signature.ts'
+import { type Envelope, openSocket } from './socket.ts'
 
 const CALL_MILLISECONDS_MAX = 10_000
 const LOOKED_BACK_MAX = 100
@@ -21,11 +24,14 @@ export function slackChannel(
     readonly people: ReadonlyMap<string, { readonly slack?: string | undefined }>
     readonly deciding: Deciding
     readonly refuse: Refuse
+    readonly log: Log
     readonly clock?: () => number
+    /** How long Slack is let wait for an answer; milliseconds. */
+    readonly patience?: number
   },
 ): Channel {
   const { name, channel, signingSecret } = settings
-  const { deciding, refuse, people } = options
+  const { deciding, refuse, people, log, patience } = options
   const clock = options.clock ?? Date.now
   const web = new WebClient(settings.token, {
     ...(settings.api && { slackApiUrl: settings.api.href }),
@@ -36,7 +42,12 @@ export function slackChannel(
     allowAbsoluteUrls: false,
     logLevel: LogLevel.ERROR,
   })
-  const interactions = slackInteractions({ settings, people, web, deciding, refuse })
+  const interactions = slackInteractions({
+    ...{ settings, people, web, deciding, refuse, log },
+    ...(patience !== undefined && { patience }),
+  })
+  const { appToken, api } = settings
+  const socket = appToken === undefined ? undefined : openSocket({ appToken, api, take, log })
 
   async function send({ content, first, id, attempt }: Delivery): Promise<string> {
     const shown = { text: fallback(content), blocks: messageBlocks(content) }
@@ -68,7 +79,8 @@ export function slackChannel(
     if (fault !== undefined || signingSecret === undefined) {
       return await unbelieved(fault ?? 'signature', 'it is not signed as Slack signs', address)
     }
-    if (!(await isNew(headers.signature ?? ''))) return await unbelieved('replayed', 'it has come before', address)
+    const mark = `slack:${headers.signature}`
+    if (!(await isNew(mark))) return await unbelieved('replayed', 'it has come before', address)
     const fields = new URLSearchParams(raw.toString('utf8'))
     try {
       const payload = fields.get('payload')
@@ -78,15 +90,34 @@ export function slackChannel(
           : await interactions.interact(JSON.parse(payload), address)
       return { status: 200, ...(reply && { body: reply }) }
     } catch (error) {
-      const reason = error instanceof Error ? error.name : 'unknown'
-      return await unbelieved('malformed', `signed, and not understood: ${reason}`, address)
+      if (!isMalformed(error)) throw error
+      return await unbelieved('malformed', `signed, and not understood: ${error.name}`, address)
     }
   }
 
-  async function isNew(signature: string): Promise<boolean> {
+  /** What comes by the socket needs no signature: the connection is one that we opened. One that comes again does nothing. */
+  async function take({ id, type, body }: Envelope): Promise<SlackReply> {
+    const mark = `slack:envelope:${id}`
+    if (!(await isNew(mark))) return undefined
+    try {
+      return type === 'slash_commands'
+        ? await interactions.command(body, undefined)
+        : await interactions.interact(body, undefined)
+    } catch (error) {
+      if (isMalformed(error)) {
+        await unbelieved('malformed', `by the socket, and not understood: ${error.name}`, undefined)
+        return undefined
+      }
+      // Slack sends it again, and then it is to be done.
+      await deciding.sql`delete from control.link_used where id = ${mark}`
+      throw error
+    }
+  }
+
+  async function isNew(mark: string): Promise<boolean> {
     const expires = new Date(clock() + SIGNATURE_MILLISECONDS)
     const { count } = await deciding.sql`
-      insert into control.link_used (id, expires) values (${`slack:${signature}`}, ${expires}) on conflict do nothing`
+      insert into control.link_used (id, expires) values (${mark}, ${expires}) on conflict do nothing`
     return count === 1
   }
 
@@ -100,8 +131,11 @@ export function slackChannel(
     recipients: async () => [{ address: '' }],
     send: async delivery => await send(delivery).catch(refused),
     receive,
+    close: async () => await socket?.close(),
   }
 }
+
+const isMalformed = (error: unknown): error is Error => error instanceof ZodError || error instanceof SyntaxError
 
 function refused(cause: unknown): never {
   const error: unknown = Reflect.get(Object(Reflect.get(Object(cause), 'data')), 'error')

@@ -57,9 +57,10 @@ beforeEach(async () => {
   }
   const { sql, telling: act, store } = stage
   const deciding = { sql, act, policy: { standing: () => standing }, now: () => store.now() }
-  const refuse = createRefuse({ act, log: pino({ level: 'silent' }) })
+  const log = pino({ level: 'silent' })
+  const refuse = createRefuse({ act, log })
   sender = stage.notify(
-    [slackChannel(settings, { people, deciding, refuse })],
+    [slackChannel(settings, { people, deciding, refuse, log })],
     { channels: [settings] },
     () => Date.now() + ahead,
   )

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { z } from 'zod'
+import { acceptWebSocket, type Socket } from './websocket.ts'
 
 /**
  * Slack as its documentation describes it, as far as the gate uses it: the Web API's methods, their answers and their limits
@@ -52,6 +53,11 @@ const view = z.strictObject({
   blocks: z.array(block).max(100),
 })
 const TRIGGER_MILLISECONDS = 3_000
+/** What an app may answer to: https://docs.slack.dev/apis/events-api/using-socket-mode */
+const acknowledgement = z.strictObject({
+  envelope_id: z.string(),
+  payload: z.record(z.string(), z.unknown()).optional(),
+})
 
 export interface Member {
   readonly id: string
@@ -72,6 +78,17 @@ export interface SlackServer {
   readonly members: Map<string, Member>
   /** Every call, by method. */
   readonly calls: string[]
+  /** The connections of Socket Mode, the newest last. */
+  readonly sockets: Socket[]
+  /** How many of them there were at least, since the first. */
+  fewest: number
+  /** What was acknowledged, with what, in the order in which it came. */
+  readonly acknowledged: z.infer<typeof acknowledgement>[]
+  readonly appToken: string
+  /** Sends something a person did over the newest connection; with an id of its own unless one is given. */
+  envelope(type: string, payload: object, id?: string): string
+  /** Holds back the answer to `users.info`. */
+  hold: Promise<void> | undefined
   /** Answers 429 until it is told otherwise. */
   busy: boolean
   /** Takes a message and does not say so. */
@@ -90,7 +107,13 @@ export async function startSlack(): Promise<SlackServer> {
   const triggers = new Map<string, number>()
   let count = 0
   const parsed = (value: string | null) => (value === null ? undefined : JSON.parse(value))
-  const methods: Record<string, (fields: URLSearchParams) => object> = {
+  const tickets = new Set<string>()
+  const methods: Record<string, (fields: URLSearchParams) => object | Promise<object>> = {
+    '/api/apps.connections.open': () => {
+      const ticket = `${++count}`
+      tickets.add(ticket)
+      return { ok: true, url: `${server.url.href.replace('http', 'ws').replace('api/', 'link/')}?ticket=${ticket}` }
+    },
     '/api/auth.test': () => ({ ok: true, team_id: 'T1', user_id: 'UBOT' }),
     '/api/chat.postMessage': fields => {
       const read = message.safeParse({ text: fields.get('text'), blocks: parsed(fields.get('blocks')) })
@@ -128,7 +151,8 @@ export async function startSlack(): Promise<SlackServer> {
       server.views.push(read.data)
       return { ok: true, view: { id: `V${server.views.length}` } }
     },
-    '/api/users.info': fields => {
+    '/api/users.info': async fields => {
+      await server.hold
       const user = server.members.get(fields.get('user') ?? '')
       return user === undefined ? { ok: false, error: 'user_not_found' } : { ok: true, user }
     },
@@ -142,12 +166,31 @@ export async function startSlack(): Promise<SlackServer> {
       const json = (status: number, body: object, headers = {}) =>
         response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body))
       if (server.busy) return json(429, { ok: false, error: 'ratelimited' }, { 'retry-after': '30' })
-      if (request.headers.authorization !== `Bearer ${server.token}`)
-        return json(200, { ok: false, error: 'invalid_auth' })
+      // Only the app's own token opens a connection, and it does nothing else.
+      const token = path === '/api/apps.connections.open' ? server.appToken : server.token
+      if (request.headers.authorization !== `Bearer ${token}`) return json(200, { ok: false, error: 'invalid_auth' })
       const method = methods[path]
       if (method === undefined) return json(200, { ok: false, error: 'unknown_method' })
-      return json(200, method(new URLSearchParams(Buffer.concat(chunks).toString())))
+      const fields = new URLSearchParams(Buffer.concat(chunks).toString())
+      return void Promise.resolve(method(fields)).then(answer => json(200, answer))
     })
+  })
+  http.on('upgrade', (request, stream) => {
+    // An address is good for one connection.
+    if (!tickets.delete(new URL(request.url ?? '', server.url).searchParams.get('ticket') ?? '')) {
+      stream.destroy()
+      return
+    }
+    const onText = (text: string) => {
+      server.acknowledged.push(acknowledgement.parse(JSON.parse(text)))
+    }
+    const socket = acceptWebSocket(request, stream, onText, () => {
+      const at = server.sockets.indexOf(socket)
+      if (at !== -1) server.sockets.splice(at, 1)
+      server.fewest = Math.min(server.fewest, server.sockets.length)
+    })
+    server.sockets.push(socket)
+    socket.send(JSON.stringify({ type: 'hello', num_connections: 1, connection_info: { app_id: 'A1' } }))
   })
   await new Promise<void>(resolve => http.listen(0, '127.0.0.1', resolve))
   const server: SlackServer = {
@@ -159,6 +202,17 @@ export async function startSlack(): Promise<SlackServer> {
     views: [],
     members: new Map(),
     calls: [],
+    sockets: [],
+    fewest: 1,
+    acknowledged: [],
+    appToken: 'xapp-1-A1-test-0123456789',
+    envelope: (type, payload, id = `e-${++count}`) => {
+      const accepts_response_payload = type !== 'events_api'
+      const sent = { envelope_id: id, type, payload, accepts_response_payload }
+      server.sockets.at(-1)?.send(JSON.stringify(sent))
+      return id
+    },
+    hold: undefined,
     busy: false,
     deaf: false,
     trigger: () => {
