@@ -13,6 +13,8 @@ import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
 import { autoRequests } from './api/autorequest.ts'
 import { authorityFiles } from './api/authority.ts'
+import { requireWithin } from './api/bound.ts'
+import { autoRequests } from './api/autorequest.ts'
 import type { Control } from './api/control.ts'
 import { FOR_ITSELF, spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
@@ -200,6 +202,7 @@ async function identify(request: FastifyRequest, { sql, verifyToken }: Control):
   if (caller.token.signin !== undefined) return await bySignin(sql, caller, caller.token.signin)
   switch (await tokenStanding(sql, caller.token.id, caller.principal)) {
     case 'good':
+      requireWithin(caller, request)
       return caller
     case 'revoked':
       throw new Problem(401, 'bad-token', 'the token was revoked')

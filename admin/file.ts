@@ -19,7 +19,7 @@ import {
 } from './register/requests.ts'
 import { ownerOf } from './register/services.ts'
 import { type AskedFor, type Conditions, makeRequest, next, type Request, sameRequest } from './request.ts'
-import { askerOf, personBehind } from './voter.ts'
+import { askerOf, kindOf, personBehind } from './voter.ts'
 
 /** Filing a request: the policy's terms, the same request only once, all in one transaction. */
 
@@ -131,7 +131,11 @@ export function prospectOf(
       'tell its operator',
     )
   }
+  // A token that a proxy asks by is the proxy's.
+  const isJob = kindOf(caller.principal) === 'ci' && caller.via === undefined
+  const job = isJob ? caller.token?.id : undefined
   const common = {
+    ...(job !== undefined && { job }),
     principal: caller.principal,
     requester: caller.principal,
     targets: [{ repository: wish.repository, actions: wish.actions, refs: wish.refs }],
@@ -174,7 +178,7 @@ export function prospectOf(
       ...(terms.review && { review: terms.review }),
       timeout: terms.timeout,
       ...(terms.escalation && { escalation: terms.escalation }),
-      ...boundsOf(terms),
+      ...boundsOf(terms, job),
     },
     way: describeWay(terms),
     ...(terms.autoRequest && { autoRequest: terms.autoRequest }),
@@ -182,10 +186,16 @@ export function prospectOf(
   }
 }
 
-function boundsOf({ networks, hours }: Terms): { readonly bounds?: Bounds } {
-  if (networks.length + hours.length === 0) return {}
+function boundsOf({ networks, hours }: Terms, job: string | undefined): { readonly bounds?: Bounds } {
+  if (networks.length + hours.length === 0 && job === undefined) return {}
   const lists = networks.map(({ written }) => written)
-  return { bounds: { ...(lists.length > 0 && { networks: lists }), ...(hours.length > 0 && { hours }) } }
+  return {
+    bounds: {
+      ...(lists.length > 0 && { networks: lists }),
+      ...(hours.length > 0 && { hours }),
+      ...(job !== undefined && { token: job }),
+    },
+  }
 }
 
 function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
@@ -199,7 +209,8 @@ function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
       reason: `without a policy a window lasts at most ${writeDuration(longest)}`,
     }
   }
-  const conditions = { policy: version, rules: [], plan, timeout }
+  const bounds = common.job === undefined ? {} : { bounds: { token: common.job } }
+  const conditions = { policy: version, rules: [], plan, timeout, ...bounds }
   const way = `to be approved by an administrator within ${writeDuration(timeout)}`
   return { kind: 'possible', asked: { ...common, window }, conditions, way }
 }

@@ -251,8 +251,9 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
     verifyToken: async token => {
       const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
       if (!result.ok) return { refused: result.reason }
-      const { principal, roles, id, expires, signin } = result.claims
-      return { principal, roles, token: { id, expires, ...(signin !== undefined && { signin }) } }
+      const { principal, roles, id, expires, signin, request } = result.claims
+      const bound = { ...(signin !== undefined && { signin }), ...(request !== undefined && { request }) }
+      return { principal, roles, token: { id, expires, ...bound } }
     },
     issueToken: content => issueToken(key, { ...content, ...ours, now: Date.now() }),
   }

@@ -59,6 +59,8 @@ export interface AskedFor {
   readonly reason: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  /** The token of the job that asks: the windows are its alone. */
+  readonly job?: string
   /** The request whose windows this one wants to be longer. */
   readonly extends?: string
 }
@@ -223,6 +225,7 @@ export function dedupeKey(asked: AskedFor): string {
     targets.map(target => JSON.stringify(target)).sort(),
     asked.extends ?? null,
     asked.breakGlass ?? false,
+    ...(asked.job === undefined ? [] : [asked.job]),
   ])
 }
 

@@ -29,6 +29,8 @@ export interface TokenClaims {
   readonly roles: readonly Role[]
   /** The sign-in it was given out for; it ends with that. */
   readonly signin?: string
+  /** The request whose windows it is for; it opens no others. */
+  readonly request?: string
   readonly audience: string
   readonly issuer: string
   /** Milliseconds since 1970. */
@@ -41,6 +43,7 @@ export interface TokenContent {
   readonly principal: string
   readonly roles: readonly Role[]
   readonly signin?: string
+  readonly request?: string
   readonly audience: string
   readonly issuer: string
   /** Milliseconds since 1970; whole seconds count. */
@@ -96,6 +99,7 @@ const claimsSchema = z.object({
   sub: z.string().min(1).max(255),
   roles: z.array(z.enum(['developer', 'approver', 'auditor', 'admin', 'front'])).max(4),
   signin: z.string().min(1).max(64).optional(),
+  request: z.string().min(1).max(64).optional(),
   iat: z.int(),
   exp: z.int(),
 })
@@ -106,6 +110,7 @@ export async function issueToken(key: TokenKey, content: TokenContent): Promise<
   return await new SignJWT({
     roles: [...content.roles],
     ...(content.signin !== undefined && { signin: content.signin }),
+    ...(content.request !== undefined && { request: content.request }),
   })
     .setProtectedHeader({ alg: ALGORITHM, typ: TYPE, kid: key.kid })
     .setJti(content.id)
@@ -150,7 +155,7 @@ export async function verifyToken(token: string, options: TokenOptions): Promise
     if (payload.aud !== options.audience) return refuse('audience', 'for more than this audience')
     const claims = claimsSchema.safeParse(payload)
     if (!claims.success) return refuse('claims', 'claims missing or of the wrong kind')
-    const { jti, sub, roles, signin, iat, exp } = claims.data
+    const { jti, sub, roles, signin, request, iat, exp } = claims.data
     return {
       ok: true,
       claims: {
@@ -158,6 +163,7 @@ export async function verifyToken(token: string, options: TokenOptions): Promise
         principal: sub,
         roles,
         ...(signin !== undefined && { signin }),
+        ...(request !== undefined && { request }),
         audience: options.audience,
         issuer: options.issuer,
         issued: iat * 1000,

@@ -40,6 +40,8 @@ export interface Grant {
 
 /** Where and when a live grant holds; all of it has to. Looked at by the proxy at every use, and again while an operation runs. */
 export interface Bounds {
+  /** Only for who comes by the token of this id: what a job asked for is that job's, and no other's of the same name. */
+  readonly token?: string
   /** The client's address is in some network of every list. */
   readonly networks?: readonly (readonly string[])[]
   /** Hours of the week on a zone's own clock, in minutes since Monday 00:00, `from <= minute < to`; within all of them. */

@@ -1,6 +1,7 @@
 import { isWithin } from '../config/policy/hours.ts'
 import { isInside, type Networks, networks } from '../config/policy/network.ts'
 import type { Grant } from '../grant/grant.ts'
+import type { Caller } from './client.ts'
 
 /** How many lists of networks are kept ready for use; policies have a handful. */
 const LISTS_MAX = 1_000
@@ -17,6 +18,16 @@ export function whyNotHere({ bounds }: Grant, address: string, now: number): str
   if (outside) return `your window does not hold from ${address}, only from ${outside.join(', ')}`
   const closed = bounds?.hours?.some(hours => !isWithin(hours, now))
   return closed ? 'your window does not hold at this hour' : undefined
+}
+
+/**
+ * Whether a grant and a credential are meant for each other: the window of one job is no other job's, and a token that was
+ * given out for one request opens nothing else.
+ */
+export function isFor(grant: Grant, { credentials, request }: Pick<Caller, 'credentials' | 'request'>): boolean {
+  const token = grant.bounds?.token
+  if (token !== undefined && !credentials.includes(`token:${token}`)) return false
+  return request === undefined || grant.request === request
 }
 
 function networksOf(written: readonly string[]): Networks {

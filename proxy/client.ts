@@ -8,6 +8,8 @@ export interface Caller {
   /** Names by which the credential may have been barred, see `Ask.credentials`. */
   readonly credentials: readonly string[]
   readonly origin: Origin
+  /** The request whose windows the credential is for; absent: any window of the principal's. */
+  readonly request?: string
   /** Whether the credential is still taken, where that can be told without asking: false once a certificate is revoked. */
   stands?(): boolean
 }

@@ -2,7 +2,7 @@ import { newId } from '../audit/id.ts'
 import type { AskedUpdate, Emit, FetchDetail, OperationRefused, OperationStart } from '../audit/record.ts'
 import type { Action, Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
 import type { AfterRefusal } from './autorequest.ts'
-import { whyNotHere } from './bounds.ts'
+import { isFor, whyNotHere } from './bounds.ts'
 import type { Client } from './client.ts'
 import { type Refusal, type RefusalCode, refusal } from './refusal.ts'
 import { Session } from './session.ts'
@@ -228,11 +228,12 @@ export class Gate {
     }
     switch (answer.kind) {
       case 'live': {
-        const elsewhere = answer.grants.map(grant => whyNotHere(grant, caller.origin.address, answer.now))
-        const here = answer.grants.filter((_, index) => elsewhere[index] === undefined)
+        const own = answer.grants.filter(grant => isFor(grant, caller))
+        const elsewhere = own.map(grant => whyNotHere(grant, caller.origin.address, answer.now))
+        const here = own.filter((_, index) => elsewhere[index] === undefined)
         const grants = wanted.covers(here)
         if (grants) return { kind: 'live', grants, now: answer.now }
-        if (here.length === 0 && answer.grants.length > 0) {
+        if (here.length === 0 && own.length > 0) {
           return this.#no(client, wanted, 'not-here', elsewhere[0])
         }
         const why = here.length > 0 ? wanted.explain?.(here) : undefined

@@ -20,6 +20,7 @@ interface Remembered {
   readonly id: string
   readonly principal: string
   readonly signin?: string
+  readonly request?: string
   readonly expires: number
 }
 
@@ -61,8 +62,9 @@ export function identifier({ tokenKeys, now }: IdentifyOptions) {
       if (remembered.size >= REMEMBERED_MAX) remembered.delete(remembered.keys().next().value as string)
       remembered.set(hash, claims)
     }
-    const { principal, id, signin } = claims
+    const { principal, id, signin, request } = claims
     const credentials = [`token:${id}`, ...(signin === undefined ? [] : [`signin:${signin}`])]
-    return { principal, identity: { kind: 'token', id }, credentials, origin }
+    const bound = request === undefined ? {} : { request }
+    return { principal, identity: { kind: 'token', id }, credentials, origin, ...bound }
   }
 }

@@ -7,7 +7,13 @@ export interface Caller {
   /** The token that said so; without one it was the socket that only this machine's operator can open. */
   /** A proxy vouched for this person, who logged in there; and where they are. */
   readonly via?: { readonly transport: 'ssh'; readonly address: string }
-  readonly token?: { readonly id: string; readonly expires: number; readonly signin?: string }
+  readonly token?: {
+    readonly id: string
+    readonly expires: number
+    readonly signin?: string
+    /** The request it is for, and nothing else. */
+    readonly request?: string
+  }
   /** What the identity provider said at the sign-in behind the token: groups, and when a second factor was shown. */
   readonly groups?: readonly string[]
   readonly mfa?: number

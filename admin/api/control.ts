@@ -71,6 +71,7 @@ export interface Control {
     principal: string
     roles: readonly Role[]
     signin?: string
+    request?: string
     expires: number
   }) => Promise<string>
 }

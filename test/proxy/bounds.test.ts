@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Bounds, Grant } from '../../grant/grant.ts'
-import { whyNotHere } from '../../proxy/bounds.ts'
+import { isFor, whyNotHere } from '../../proxy/bounds.ts'
 
 // Monday 5 January 2026, 10:00 in UTC and 11:00 in Berlin.
 const MONDAY_TEN = Date.UTC(2026, 0, 5, 10)
@@ -23,6 +23,24 @@ const why = (bounds: Bounds | undefined, address = '10.1.2.3', now = MONDAY_TEN)
 test('a grant without bounds holds everywhere and always', () => {
   expect(why(undefined)).toBeUndefined()
   expect(why({})).toBeUndefined()
+})
+
+describe('a window and a credential', () => {
+  const job = { credentials: ['token:t-1'], request: 'r-1' }
+  test('fit where neither asks for more', () => {
+    expect(isFor(grant(), { credentials: [] })).toBe(true)
+    expect(isFor(grant({ token: 't-1' }), { credentials: ['token:t-1'] })).toBe(true)
+    expect(isFor({ ...grant({ token: 't-1' }), request: 'r-1' }, job)).toBe(true)
+  })
+
+  test('of two jobs do not fit', () => {
+    expect(isFor(grant({ token: 't-2' }), { credentials: ['token:t-1', 'token:t-22'] })).toBe(false)
+  })
+
+  test('do not fit where the credential is for another request, or the window answers none', () => {
+    expect(isFor({ ...grant(), request: 'r-2' }, job)).toBe(false)
+    expect(isFor(grant(), job)).toBe(false)
+  })
 })
 
 describe('networks', () => {
