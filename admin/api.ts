@@ -11,10 +11,9 @@ import {
 } from 'fastify-type-provider-zod'
 import { ACCESS, type Caller, OPEN } from './api/access.ts'
 import { audit } from './api/audit.ts'
-import { autoRequests } from './api/autorequest.ts'
 import { authorityFiles } from './api/authority.ts'
-import { requireWithin } from './api/bound.ts'
 import { autoRequests } from './api/autorequest.ts'
+import { requireWithin } from './api/bound.ts'
 import type { Control } from './api/control.ts'
 import { FOR_ITSELF, spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
@@ -80,6 +79,7 @@ export async function createApi(
   app.setValidatorCompiler(validatorCompiler)
   app.setSerializerCompiler(serializerCompiler)
   app.decorateRequest('caller', null)
+  app.decorateRequest('admit', null)
 
   app.setErrorHandler((error, request, reply) => {
     const { body, ours } = problemOf(error)
@@ -147,15 +147,17 @@ export async function createApi(
       api.addHook('onRequest', async request => {
         const roles = request.routeOptions.config.roles
         if (roles === undefined) return
-        const known = options.everybody ?? (await identify(request, control))
-        const route = `${request.method} ${request.routeOptions.url?.slice(BASE.length)}`
-        const speaks = known.roles.includes('front') && !FOR_ITSELF.has(route)
-        const caller = speaks ? await spokenFor(control.sql, known, request, route) : known
-        if (!caller.roles.some(role => roles.includes(role))) {
+        const admit = async () => {
+          const known = options.everybody ?? (await identify(request, control))
+          const route = `${request.method} ${request.routeOptions.url?.slice(BASE.length)}`
+          const speaks = known.roles.includes('front') && !FOR_ITSELF.has(route)
+          const caller = speaks ? await spokenFor(control.sql, known, request, route) : known
+          if (caller.roles.some(role => roles.includes(role))) return caller
           const have = caller.roles.length > 0 ? caller.roles.join(', ') : 'none'
           throw new Problem(403, 'role', `this needs the role ${roles.join(' or ')}; your token has ${have}`)
         }
-        request.caller = caller
+        request.caller = await admit()
+        request.admit = admit
       })
       // Where every field may be left out, so may the body.
       api.addHook('preValidation', async request => {

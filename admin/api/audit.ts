@@ -9,8 +9,7 @@ import { exportLedger, FORMATS, type Format } from '../../audit/export.ts'
 import { type Head, parseHead } from '../../audit/head.ts'
 import { type Filters, lastSeq, list, readIndexed, readRows } from '../../audit/read.ts'
 import { type Verdict, verifyLedger } from '../../audit/verify.ts'
-import { tokenStanding } from '../register/tokens.ts'
-import { type Control, callerOf } from './control.ts'
+import { type Control, refusalSince } from './control.ts'
 import { instant, limit, refusals } from './fields.ts'
 import { Problem } from './problem.ts'
 import { events } from './stream.ts'
@@ -65,7 +64,7 @@ const CONTENT_TYPES: Readonly<Record<Format, string>> = {
   ocsf: 'application/x-ndjson',
 }
 
-export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, heads }) => {
+export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, heads, heartbeatEvery }) => {
   let streams = 0
 
   app.get(
@@ -109,7 +108,6 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
         throw new Problem(503, 'too-many-streams', `${STREAMS_MAX} followers are the most there can be`)
       const { after, ...asked } = request.query
       const from = request.headers['last-event-id'] ?? after ?? (await lastSeq(sql))
-      const { principal, token } = callerOf(request)
       const gone = new AbortController()
       // It may have gone away while the database was asked; then nothing would ever end the stream.
       if (reply.raw.destroyed) throw new Problem(400, 'gone', 'the reader went away')
@@ -123,9 +121,8 @@ export const audit: FastifyPluginAsyncZod<Control> = async (app, { sql, tail, he
           signal: gone.signal,
           end: () => gone.abort(),
           // Whoever may read no more is not read to.
-          mayGoOn: async () =>
-            token === undefined ||
-            (Date.now() < token.expires && (await tokenStanding(sql, token.id, principal)) === 'good'),
+          refusal: () => refusalSince(request),
+          ...(heartbeatEvery !== undefined && { heartbeatEvery }),
         }),
       )
       return await reply

@@ -13,22 +13,25 @@ export async function* events(
     readonly signal: AbortSignal
     /** Lets the records go: called at the end, whoever ended it. A generator that waits hears of nothing else. */
     readonly end: () => void
-    readonly mayGoOn: () => Promise<boolean>
+    /** Why the reader may read no more, once that is so. */
+    readonly refusal: () => Promise<string | undefined>
     readonly heartbeatEvery?: number
   },
 ): AsyncGenerator<string> {
-  const { signal, end, mayGoOn, heartbeatEvery = HEARTBEAT_MILLISECONDS } = options
+  const { signal, end, refusal, heartbeatEvery = HEARTBEAT_MILLISECONDS } = options
   try {
     // Sent at once, so that the reader knows that it is connected.
     yield 'retry: 1000\n\n'
     let next = records.next()
     let beat = later(heartbeatEvery, signal)
     for (;;) {
-      const result = await Promise.race([next, beat])
+      // The beat first: records that come faster than they are taken must not put off the question.
+      const result = await Promise.race([beat, next])
       if (signal.aborted) return
       if (result === 'beat') {
-        if (!(await mayGoOn())) {
-          yield 'event: end\ndata: the token is no longer good\n\n'
+        const refused = await refusal()
+        if (refused !== undefined) {
+          yield `event: end\ndata: ${refused.replaceAll(/[\r\n]+/g, ' ')}\n\n`
           return
         }
         beat = later(heartbeatEvery, signal)

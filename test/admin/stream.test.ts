@@ -28,7 +28,7 @@ test('each record is one event with its number, and nothing in it can make anoth
   const stream = events(ledger([1, 2], { ended: false }, gone.signal), {
     signal: gone.signal,
     end: () => {},
-    mayGoOn: async () => true,
+    refusal: async () => undefined,
   })
   await stream.next()
   for (const seq of [1, 2]) {
@@ -49,7 +49,7 @@ test('whoever may read no more is told and cut off, and the ledger is let go', a
   const stream = events(records, {
     signal: gone.signal,
     end: () => gone.abort(),
-    mayGoOn: async () => good,
+    refusal: async () => (good ? undefined : 'eve is locked'),
     heartbeatEvery: 20,
   })
   const read: string[] = []
@@ -57,7 +57,31 @@ test('whoever may read no more is told and cut off, and the ledger is let go', a
     read.push(text)
     if (text.startsWith(': ')) good = false
   }
-  expect(read.at(-1)).toContain('the token is no longer good')
+  expect(read.at(-1)).toBe('event: end\ndata: eve is locked\n\n')
   expect(read.filter(text => text.startsWith('id: '))).toHaveLength(1)
   expect(state.ended).toBe(true)
+})
+
+test('records that come faster than they are taken do not put off the question whether the reader still may', async () => {
+  const gone = new AbortController()
+  async function* busy(): AsyncGenerator<Linked> {
+    for (let seq = 1; seq < 100_000; seq++) {
+      yield entry(seq)
+      if (seq % 100 === 0) await new Promise(resolve => setImmediate(resolve))
+    }
+    throw new Error('all of the ledger was read')
+  }
+  const stream = events(busy(), {
+    signal: gone.signal,
+    end: () => gone.abort(),
+    refusal: async () => 'eve is locked',
+    heartbeatEvery: 20,
+  })
+  let last = ''
+  for await (const text of stream) {
+    last = text
+    // As a socket does, which takes its time.
+    if (text.startsWith('id: ')) await new Promise(resolve => setImmediate(resolve))
+  }
+  expect(last).toBe('event: end\ndata: eve is locked\n\n')
 })
