@@ -177,6 +177,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       enact,
       ledgerSeq: () => ledger.writer.state().seq,
       head: () => ledger.writer.state().head,
+      readers: () => forwarding?.state().map(({ name }) => name) ?? [],
       ...(trust && { authorityFault: () => trust.fault() }),
     }),
     ...(settings.login && { people: { settings: settings.login, provider: createProvider(settings.login) } }),

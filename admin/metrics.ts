@@ -1,5 +1,6 @@
 import type { Sql } from 'postgres'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { type ReaderState, readerStates } from '../audit/forward/state.ts'
 import type { Store } from '../grant/store.ts'
 import type { Enact } from './enact.ts'
 import { deliveryCounts } from './notify/outbox.ts'
@@ -15,6 +16,8 @@ export function controlMetrics(of: {
   readonly authorityFault?: () => string | undefined
   /** The last head signed here. */
   readonly head?: () => { readonly seq: number; readonly time: string } | undefined
+  /** Who is told of each record, by their names in the ledger's own table. */
+  readonly readers?: () => readonly string[]
 }): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
@@ -64,5 +67,30 @@ export function controlMetrics(of: {
       },
     )
   }
+  const readers = async () => await readerStates(of.sql, of.readers?.() ?? [])
+  const readerGauge = (name: string, help: string, read: (state: ReaderState) => number) =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['forwarder'],
+      registers: [registry],
+      async collect() {
+        const states = await readers().catch(() => undefined)
+        if (states === undefined) return
+        // Those that a reload took away are gone.
+        this.reset()
+        for (const state of states) this.set({ forwarder: state.name.replace(/^forward /, '') }, read(state))
+      },
+    })
+  readerGauge('drawbridge_forward_behind_records', 'Records a forwarder has yet to get', ({ behind }) => behind)
+  readerGauge('drawbridge_forward_behind_seconds', 'For how long the oldest of them has waited', ({ waiting }) => {
+    return waiting / 1000
+  })
+  readerGauge('drawbridge_forward_success_timestamp_seconds', 'When it last took something; 0: never', state => {
+    return (state.succeeded ?? 0) / 1000
+  })
+  readerGauge('drawbridge_forward_failing', '1 while it does not go on; drawbridge doctor says why', ({ failing }) => {
+    return Number(failing !== undefined)
+  })
   return registry
 }

@@ -8,6 +8,7 @@ const POLL_MILLISECONDS = 1_000
 const RETRY_MILLISECONDS_MIN = 1_000
 const RETRY_MILLISECONDS_MAX = 60_000
 const BATCH_BYTES_MAX = 8 << 20
+const FAULT_CHARACTERS_MAX = 500
 
 /** Takes records away to another system. */
 export interface Forwarder {
@@ -97,28 +98,34 @@ function startLane({
   async function run(): Promise<void> {
     while (!stop.signal.aborted) {
       try {
-        await forward()
+        if (isWriter()) await forward()
+        else await alarm.sleep(POLL_MILLISECONDS)
       } catch (cause) {
         if (stop.signal.aborted) return
         if (failing === undefined) log.warn({ err: cause, forwarder: name, seq: settled }, 'forwarding: trying again')
-        failing = cause instanceof Error ? cause.message : String(cause)
+        failing = faultOf(cause)
+        // Where the database is what fails, it cannot be told; then nothing else is either.
+        await saveFault(sql, name, failing).catch(() => {})
         await retry.sleep(Math.min(retryMilliseconds * 2 ** failures++, RETRY_MILLISECONDS_MAX))
       }
     }
   }
 
-  /** From where it last stood for certain; ends by an error or by being stopped. */
+  /**
+   * From where it last stood for certain; ends by an error, by being stopped, or when another process writes the ledger: that one goes on, and should
+   * this one take over again, it has to look anew where the other came to.
+   */
   async function forward(): Promise<void> {
     const place = await loadPlace(sql, forwarder)
     settled = place.seq
     let sent = place.seq
     let again = place.sending
     const unsettled: { readonly seq: number; readonly at: number }[] = []
-    while (!stop.signal.aborted) {
-      const batch = isWriter() ? await nextBatch(sent, again) : undefined
+    while (!stop.signal.aborted && isWriter()) {
+      const batch = await nextBatch(sent, again)
       if (batch) {
         // Written down first: after a crash the same records go under the same name.
-        if (settle === 0) await savePlace(sql, name, { seq: settled, sending: batch.to })
+        if (settle === 0) await saveSending(sql, name, { seq: settled, sending: batch.to })
         await forwarder.send(batch, stop.signal)
         if (batch.from > sent + 1) missed(sent + 1, batch.from - 1)
         sent = batch.to
@@ -132,7 +139,7 @@ function startLane({
       if (sure) {
         unsettled.splice(0, unsettled.indexOf(sure) + 1)
         settled = sure.seq
-        await savePlace(sql, name, { seq: settled, sending: undefined })
+        await saveArrival(sql, name, settled)
       }
       if (!batch) await alarm.sleep(POLL_MILLISECONDS)
     }
@@ -184,16 +191,29 @@ interface Place {
 async function loadPlace(sql: Sql, { name, begins }: Forwarder): Promise<Place> {
   const [row] = await sql<{ seq: string; sending: string | null }[]>`
     select seq, sending from audit.reader where name = ${name}`
-  if (!row && begins === 'last') {
-    const place = { seq: await lastSeq(sql), sending: undefined }
-    await savePlace(sql, name, place)
-    return place
-  }
-  return { seq: Number(row?.seq ?? 0), sending: row?.sending == null ? undefined : Number(row.sending) }
+  if (row) return { seq: Number(row.seq), sending: row.sending === null ? undefined : Number(row.sending) }
+  const seq = begins === 'last' ? await lastSeq(sql) : 0
+  await sql`insert into audit.reader (name, seq) values (${name}, ${seq}) on conflict do nothing`
+  return { seq, sending: undefined }
 }
 
-async function savePlace(sql: Sql, name: string, { seq, sending }: Place): Promise<void> {
+async function saveSending(sql: Sql, name: string, { seq, sending }: Place): Promise<void> {
+  await sql`update audit.reader set seq = ${seq}, sending = ${sending ?? null}, updated = now() where name = ${name}`
+}
+
+async function saveArrival(sql: Sql, name: string, seq: number): Promise<void> {
   await sql`
-    insert into audit.reader (name, seq, sending) values (${name}, ${seq}, ${sending ?? null})
-    on conflict (name) do update set seq = excluded.seq, sending = excluded.sending, updated = now()`
+    update audit.reader set seq = ${seq}, sending = null, updated = now(), succeeded = now(), failing = null, fault = null
+    where name = ${name}`
+}
+
+async function saveFault(sql: Sql, name: string, fault: string): Promise<void> {
+  await sql`update audit.reader set failing = coalesce(failing, now()), fault = ${fault} where name = ${name}`
+}
+
+/** What a person has to know of it: `fetch` says only that it failed, and its cause why. */
+function faultOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause).slice(0, FAULT_CHARACTERS_MAX)
+  const why = cause.cause instanceof Error ? `: ${Reflect.get(cause.cause, 'code') ?? cause.cause.message}` : ''
+  return `${cause.message}${why}`.slice(0, FAULT_CHARACTERS_MAX)
 }

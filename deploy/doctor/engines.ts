@@ -6,6 +6,7 @@ import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore } from '../../grant/store.ts'
 import { pendingMigrations } from '../migrate.ts'
 import { examine, type Finding, failed, ok, warning } from './finding.ts'
+import { forwarderFindings } from './forwarders.ts'
 
 const REACH_MILLISECONDS = 3_000
 const REDIS_MAJOR_MIN = 7
@@ -82,10 +83,10 @@ async function redisState(redis: Redis): Promise<Finding[]> {
   ]
 }
 
-function postgresFindings({ postgres: url }: Settings, clocks: Clock[]): Promise<readonly Finding[]> {
+function postgresFindings(settings: Settings, clocks: Clock[]): Promise<readonly Finding[]> {
   const advice = 'start PostgreSQL, or set `postgres` right; records cannot be written without it'
   return examine('postgres.reach', advice, async () => {
-    const sql = postgres(url, { max: 1, connect_timeout: REACH_MILLISECONDS / 1_000, onnotice: () => {} })
+    const sql = postgres(settings.postgres, { max: 1, connect_timeout: REACH_MILLISECONDS / 1_000, onnotice: () => {} })
     try {
       clocks.push(
         await ask('PostgreSQL', async () => {
@@ -93,20 +94,21 @@ function postgresFindings({ postgres: url }: Settings, clocks: Clock[]): Promise
           return row?.now.getTime() ?? Number.NaN
         }),
       )
-      return await postgresState(sql)
+      return await postgresState(sql, settings)
     } finally {
       await sql.end({ timeout: 1 })
     }
   })
 }
 
-async function postgresState(sql: Sql): Promise<Finding[]> {
+async function postgresState(sql: Sql, settings: Settings): Promise<Finding[]> {
   const [row] = await sql<{ version: string; fsync: string; commit: string; standby: boolean }[]>`
     select current_setting('server_version_num') as version, current_setting('fsync') as fsync,
       current_setting('synchronous_commit') as commit, pg_is_in_recovery() as standby`
   const { version = '0', fsync, commit, standby } = row ?? {}
   const major = Math.floor(Number(version) / 10_000)
   const durable = fsync === 'on' && commit !== 'off'
+  const schema = await schemaFinding(sql)
   return [
     major >= POSTGRES_MAJOR_MIN
       ? ok('postgres.reach', `PostgreSQL ${major} answers`)
@@ -121,7 +123,8 @@ async function postgresState(sql: Sql): Promise<Finding[]> {
           `fsync is ${fsync}, synchronous_commit ${commit}: records it has taken can be lost`,
           'set both to on',
         ),
-    await schemaFinding(sql),
+    schema,
+    ...(schema.state === 'ok' ? await forwarderFindings(sql, settings) : []),
   ]
 }
 

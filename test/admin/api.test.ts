@@ -11,7 +11,9 @@ import type { Control } from '../../admin/api/control.ts'
 import { createApi } from '../../admin/api.ts'
 import type { Enact } from '../../admin/enact.ts'
 import { controlMetrics } from '../../admin/metrics.ts'
-import { registerToken } from '../../admin/register/tokens.ts'
+import { lockPrincipal } from '../../admin/register/locks.ts'
+import { endSignins, writeSignin } from '../../admin/register/signins.ts'
+import { registerToken, revokeToken } from '../../admin/register/tokens.ts'
 import { newId } from '../../audit/id.ts'
 import { HEADS_FILE, type Ledger, startLedger } from '../../audit/main.ts'
 import {
@@ -61,9 +63,14 @@ beforeAll(async () => {
     enact,
     policy: { standing: () => ({ kind: 'none' }) },
     tail: ledger.tail,
+    heartbeatEvery: 50,
     ledgerFault: () => ledger.writer.state().fault?.message,
     heads: { file: join(state, HEADS_FILE), keys: [ledger.key.publicKey] },
-    metrics: controlMetrics({ sql, store, enact, ledgerSeq: () => ledger.writer.state().seq }),
+    metrics: controlMetrics({
+      ...{ sql, store, enact },
+      ledgerSeq: () => ledger.writer.state().seq,
+      readers: () => ['forward siem', 'anomalies'],
+    }),
     places: { admin: () => base, upstreams: [] },
     verifyToken: async token => {
       const result = await verifyToken(token, { keys, ...ours, now: Date.now() })
@@ -460,6 +467,52 @@ describe('the ledger', () => {
     expect(seen).toEqual(Array.from({ length: 9 }, (_, i) => (first[0]?.seq ?? 0) + 1 + i))
   })
 
+  /** Follows until it is ended from there; what was said at last. */
+  async function lastOf(headers: { readonly [name: string]: string }, end: () => Promise<unknown>): Promise<string> {
+    const answer = await fetch(`${base}/api/v1/audit/stream`, { headers })
+    expect(answer.status).toBe(200)
+    await end()
+    return (await answer.text()).trim().split('\n\n').at(-1) ?? ''
+  }
+  const by = (bearer: string, principal?: string) => ({
+    authorization: `Bearer ${bearer}`,
+    ...(principal && { 'drawbridge-principal': principal, 'drawbridge-address': '192.0.2.7' }),
+  })
+  const over = (sentence: string) => `event: end\ndata: ${sentence}`
+
+  test('is read to nobody any longer who was locked out, or whose token was revoked', async () => {
+    const lock = () => lockPrincipal(engines.act, { principal: 'lee', by: 'root', reason: 'laptop stolen' })
+    expect(await lastOf(by(await token('lee', ['auditor'])), lock)).toBe(over('lee is locked'))
+    const bearer = await token('max', ['auditor'])
+    const [row] = await engines.sql<{ id: string }[]>`select id from control.token where principal = 'max'`
+    const revoke = () => revokeToken(engines.act, row!.id, 'root')
+    expect(await lastOf(by(bearer), revoke)).toBe(over('the token was revoked'))
+  })
+
+  test('is read over ssh for as long as somebody is an auditor, by a token or a sign-in, and not locked', async () => {
+    const front = await token('service:gate', ['front'])
+    await token('pat', ['auditor'])
+    const lock = () => lockPrincipal(engines.act, { principal: 'pat', by: 'root', reason: 'laptop stolen' })
+    expect(await lastOf(by(front, 'pat'), lock)).toBe(over('pat is locked'))
+
+    const person = {
+      principal: 'ann',
+      groups: [],
+      roles: ['auditor'] as const,
+      issuer: 'https://idp.example',
+      subject: '1',
+    }
+    const place = { address: '192.0.2.7', client: 'test', expires: new Date(Date.now() + HOUR) }
+    await engines.act(change => writeSignin(change, { id: 's-1', ...person, ...place }))
+    const signOut = () => endSignins(engines.act, { id: 's-1' }, { how: 'logout', by: 'ann' })
+    const lacking = 'ann has no token and no sign-in with the role auditor or admin'
+    expect(await lastOf(by(front, 'ann'), signOut)).toBe(over(lacking))
+
+    const ours = () => engines.sql`update control.token set revoked = now() where principal = 'service:gate'`
+    await token('joe', ['admin'])
+    expect(await lastOf(by(front, 'joe'), ours)).toBe(over('the token was revoked'))
+  })
+
   test('is paged, filtered, exported and verified', async () => {
     const id = String((await issue({ principal: 'somebody' })).body.id)
     await ledgerHas({ kind: 'grant.issued', grant: id })
@@ -498,6 +551,16 @@ describe('for machines', () => {
     ])
     const metrics = await fetch(`${base}/metrics`).then(response => response.text())
     expect(metrics).toContain('drawbridge_outbox_waiting 0')
+    const { seq } = ledger.writer.state()
+    await engines.sql`
+      insert into audit.reader (name, seq, succeeded, failing, fault)
+      values ('forward siem', ${seq - 2}, to_timestamp(1000), now(), 'away'), ('forward old', 0, null, now(), 'away')`
+    const told = await fetch(`${base}/metrics`).then(response => response.text())
+    expect(told).toMatch(/drawbridge_forward_behind_records\{forwarder="siem"\} [2-9]\n/)
+    expect(told).toContain('drawbridge_forward_success_timestamp_seconds{forwarder="siem"} 1000\n')
+    expect(told).toContain('drawbridge_forward_failing{forwarder="siem"} 1\n')
+    expect(told).not.toContain('forwarder="old"')
+    expect(told).not.toContain('away')
     expect(metrics).toContain('drawbridge_redis_confirmed 1')
   })
 

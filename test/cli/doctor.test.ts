@@ -90,6 +90,35 @@ test('a Redis that may throw revocations away, and one that was told nothing, ar
   await store.confirm(ticket)
 })
 
+test('a forwarder that stands is named with its reason, and one that nobody runs; those of old settings are nobody’s business', async () => {
+  const forward = [{ type: 'redis', name: 'siem', stream: 's', keep: 1_000 }] as const
+  const here = { ...settings, ledger: { ...settings.ledger, forward } }
+  expect(found(await diagnose(here), 'ledger.forward.siem')).toBeUndefined()
+  await sql`
+    insert into audit.record (seq, recorded, proxy, boot, n, at, body, hash, kind)
+    values (1, now() - interval '1 hour', 'p', 'b', 1, now(), '{}', '', 'k')`
+  await sql`
+    insert into audit.reader (name, seq, failing, fault)
+    values ('forward siem', 0, now() - interval '20 minutes', 'WRONGPASS'), ('anomalies', 0, null, null), ('forward old', 0, now(), 'gone')`
+  const findings = await diagnose(here)
+  expect(found(findings, 'ledger.forward.siem')).toMatchObject({
+    state: 'warning',
+    found: 'WRONGPASS; it has stood at record 0 for 20m, and 1 wait',
+  })
+  expect(found(findings, 'ledger.anomalies')).toMatchObject({
+    state: 'warning',
+    found: '1 records have waited for it, the oldest 1h',
+    advice: expect.stringContaining('start the admin role'),
+  })
+  expect(found(findings, 'ledger.forward.old')).toBeUndefined()
+  await sql`update audit.reader set seq = 1, failing = null, fault = null`
+  expect(found(await diagnose(here), 'ledger.forward.siem')).toMatchObject({
+    state: 'ok',
+    found: 'it has every record',
+  })
+  await sql`truncate audit.reader, audit.record`
+})
+
 test('a database of another version is not taken for a good one, and is left as it is', async () => {
   await sql`insert into migration (name, checksum) values ('999_future.sql', 'of a newer version')`
   expect(found(await diagnose(settings), 'postgres.schema')).toMatchObject({

@@ -11,6 +11,7 @@ import { type Batch, type Forwarder, type Forwarding, startForwarding } from '..
 import { objects } from '../../../audit/forward/objects.ts'
 import { redisStream } from '../../../audit/forward/redis.ts'
 import { signed } from '../../../audit/forward/sigv4.ts'
+import { readerStates } from '../../../audit/forward/state.ts'
 import { message, syslog } from '../../../audit/forward/syslog.ts'
 import { webhook } from '../../../audit/forward/webhook.ts'
 import { loadHeadKey } from '../../../audit/head.ts'
@@ -125,6 +126,55 @@ test('what failed, or was under way when the process died, is sent again as the 
   forward(forwarder)
   await until(() => tried.length === 5, 'the rest')
   expect(tried.slice(3)).toEqual(['8-9', '10-14'])
+})
+
+test('a process that takes the ledger over goes on where the other one came to, however long it has waited for its turn', async () => {
+  const { forwarder, seqs } = memory('m')
+  let first = true
+  const start = (isWriter: () => boolean) => {
+    const one = startForwarding({ sql, forwarders: [forwarder], isWriter, retryMilliseconds: 20, log: quiet })
+    running.push(one)
+    return one
+  }
+  await write(3)
+  start(() => first)
+  const standby = start(() => !first)
+  await until(() => seqs().length === 3, 'the first of them')
+  await write(4)
+  await until(() => seqs().length === 7, 'what followed')
+  first = false
+  await write(2)
+  standby.wake()
+  await until(() => seqs().length >= 9, 'the rest')
+  expect(seqs()).toEqual(range(1, 9))
+})
+
+test('how far each is, and why it does not go on, is known to whoever asks the database', async () => {
+  const m = memory('m')
+  m.on(async () => {
+    throw new Error('fetch failed', { cause: Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }) })
+  })
+  await write(3)
+  forward(m.forwarder)
+  const state = async () => (await readerStates(sql, ['m', 'never ran']))[0]
+  await until(async () => (await state())?.failing !== undefined, 'the fault')
+  const { since } = (await state())!.failing!
+  await sql`update audit.record set recorded = now() - interval '1 hour' where seq = 1`
+  expect(await state()).toMatchObject({
+    seq: 0,
+    behind: 3,
+    succeeded: undefined,
+    failing: { fault: 'fetch failed: ECONNREFUSED' },
+  })
+  expect((await state())!.waiting).toBeGreaterThan(3_590_000)
+  await new Promise(resolve => setTimeout(resolve, 60))
+  // Since the first of its failures, however often it was tried.
+  expect((await state())!.failing!.since).toBe(since)
+  m.on(async () => {})
+  await until(async () => (await state())?.behind === 0, 'the records')
+  const now = (await state())!
+  expect(now).toMatchObject({ seq: 3, waiting: 0, failing: undefined })
+  expect(now.succeeded).toBeGreaterThan(since - 1)
 })
 
 test('one that hangs or fails holds up neither the others nor the ledger, and says why it does not go on', async () => {
