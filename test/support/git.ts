@@ -114,11 +114,15 @@ export async function makeRepository(path: string, options: RepositoryOptions = 
   const lines = Object.entries(config).map(([key, value]) => configLine(key, value))
   writeFileSync(join(path, 'config'), lines.join(''), { flag: 'a' })
   const commits = options.commits ?? 3
-  // A gigabyte takes a busy machine minutes: 2 MB a second, at least.
-  const timeout = GIT_MILLISECONDS + Math.ceil((options.bytes ?? 0) / 2_000)
+  const timeout = millisecondsFor(options.bytes ?? 0)
   if (commits > 0)
     await gitOk(['fast-import', '--quiet'], { cwd: path, input: history({ ...options, commits }), timeout })
   return path
+}
+
+/** What git may take for so many bytes. A gigabyte takes a busy machine minutes: 2 MB a second, at least. */
+export function millisecondsFor(bytes: number): number {
+  return GIT_MILLISECONDS + Math.ceil(bytes / 2_000)
 }
 
 function configLine(key: string, value: string): string {
@@ -192,7 +196,7 @@ export async function commitFile(
   content: string | Buffer = `change ${++written}\n`,
 ): Promise<string> {
   writeFileSync(join(cwd, name), content)
-  await gitOk(['add', '--', name], { cwd })
+  await gitOk(['add', '--', name], { cwd, timeout: millisecondsFor(content.length) })
   await gitOk(['commit', '-q', '-m', `change ${name}`], { cwd })
   return gitOk(['rev-parse', 'HEAD'], { cwd })
 }

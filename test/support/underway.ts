@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { OperationEnd, OperationStart } from '../../audit/record.ts'
-import { type GitResult, git } from './git.ts'
+import { type GitResult, git, millisecondsFor } from './git.ts'
 import { type Line, type LineOptions, startLine } from './line.ts'
 import { temporaryFolder, until } from './program.ts'
 import type { Stand, StartedProxy } from './stand.ts'
@@ -45,7 +45,8 @@ export async function underway(
   const before = new Set((await soFar()).map(record => ('operation' in record ? record.operation : '')))
   const clone = join(temporaryFolder('clone'), 'work')
   const args = what === 'clone' ? ['clone', through.href, clone] : ['push', through.href, `HEAD:${ref}`]
-  const running = git(args, { env, ...(work !== undefined && { cwd: work }) })
+  const timeout = millisecondsFor(UNDERWAY_BYTES)
+  const running = git(args, { env, timeout, ...(work !== undefined && { cwd: work }) })
   const action = what === 'clone' ? 'fetch' : 'push'
   const start = await until(
     async () =>
