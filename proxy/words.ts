@@ -5,6 +5,7 @@ import { ControlError, type ControlPlane } from './control.ts'
 import { printable } from './git/pktline.ts'
 import type { OwnCommand } from './ssh/session.ts'
 import { auditWord } from './words/audit.ts'
+import { loginWord } from './words/login.ts'
 import { pendingOf, requestWords } from './words/requests.ts'
 
 const CERTIFICATE_CHARACTERS_MAX = 16_384
@@ -20,6 +21,7 @@ export function words({
   return {
     ...requestWords(control),
     audit: auditWord(control),
+    login: loginWord(control),
     whoami: async (_args, { caller, stdout }) => {
       const { identity } = caller
       const by =

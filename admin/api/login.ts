@@ -129,14 +129,15 @@ export const login: FastifyPluginAsyncZod<Control> = async (app, control) => {
           public_key: z.string().max(16_384),
           address: z.union([z.ipv4(), z.ipv6()]).describe('where the holder is'),
           client: client.default('ssh'),
+          fresh: z.boolean().default(false),
         }),
         response: { 201: deviceView, 404: refusals[400], ...refusals },
       },
     },
     async (request, reply) => {
-      const { public_key: line, address, client } = request.body
+      const { public_key: line, address, client, fresh } = request.body
       reply.code(201).header('cache-control', 'no-store')
-      return await beginLogin(control, { client, fresh: false, address, keyBlob: readKeyLine(line) })
+      return await beginLogin(control, { client, fresh, address, keyBlob: readKeyLine(line) })
     },
   )
 

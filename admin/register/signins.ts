@@ -64,8 +64,9 @@ export interface BoundKey {
 }
 
 /**
- * Lets a key stand for whoever signed in, until the sign-in ends. A key that was revoked does not come back, and one that is
- * somebody else's, or their own by registration, is left as it is.
+ * Lets a key stand for whoever signed in, until the sign-in ends; one that stands for them by an earlier sign-in goes over to
+ * this one. A key that was revoked does not come back, and one that is somebody else's, or their own by registration, is left
+ * as it is.
  */
 export async function bindKey(change: Change, key: BoundKey, signin: NewSignin): Promise<'done' | 'refused'> {
   const { fingerprint, algorithm, publicKey } = key
@@ -76,8 +77,9 @@ export async function bindKey(change: Change, key: BoundKey, signin: NewSignin):
     on conflict (fingerprint) do update
     set principal = excluded.principal, created = now(), created_by = excluded.created_by, expires = excluded.expires,
       signin = excluded.signin
-    where key.revoked is null and key.expires <= now()
-      and (key.signin is not null or key.principal = excluded.principal)`
+    where key.revoked is null and (
+      (key.expires <= now() and (key.signin is not null or key.principal = excluded.principal))
+      or (key.signin is not null and key.principal = excluded.principal))`
   if (count === 0) return 'refused'
   change.record({ kind: 'key.registered', by: principal, fingerprint, principal, expires: expires.toISOString() })
   change.enact(['key', fingerprint])

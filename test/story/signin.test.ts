@@ -35,6 +35,7 @@ let env: NodeJS.ProcessEnv
 beforeAll(async () => {
   provider = await startProvider(() => control.urls.admin ?? '')
   provider.people.set('alice', { groups: ['payments'] })
+  provider.people.set('bob', {})
   const login: LoginSettings = {
     issuer: provider.issuer,
     clientId: CLIENT.id,
@@ -219,6 +220,20 @@ describe('stock ssh with a key nobody has seen', () => {
     await again.closed
     expect(again.output()).toContain('ssh-ed25519-cert-v01@openssh.com AAAA')
 
+    // Signed in anew by the same key, which goes over to the new sign-in; nobody else can take it over by the code.
+    for (const [person, said] of [
+      ['bob', 'nothing came of it'],
+      ['alice', 'signed in as alice until 2'],
+    ] as const) {
+      const anew = await inTerminal(key, 'login', '--mfa')
+      const confirming = createWalker()
+      const at = await untilSaid(anew.output, /You are alice\. To sign in, open\s+(http:\S+\/login\?code=\S+)/)
+      const page = await throughProvider(confirming, at, person)
+      await confirming.go(page.form?.action ?? '', { ...page.form?.fields, answer: 'allow' })
+      await anew.closed
+      expect(anew.output()).toContain(said)
+    }
+
     // Its end is the end of the sign-in.
     const [row] = await stand.sql<
       { id: string }[]
@@ -240,5 +255,7 @@ describe('stock ssh with a key nobody has seen', () => {
     const ask = (...more: string[]) => run('ssh', [...both, ...more, '-p', port, `git@${hostname}`, 'whoami'], { env })
     await expect(ask()).rejects.toMatchObject({ stderr: expect.stringContaining('Permission denied') })
     expect((await ask('-i', stand.key.path)).stdout).toContain('alice')
+    const login = run('ssh', [...both, '-i', stand.key.path, '-p', port, `git@${hostname}`, 'login'], { env })
+    await expect(login).rejects.toMatchObject({ stderr: expect.stringContaining('this key is registered as yours') })
   })
 })
