@@ -13,13 +13,14 @@ import { cloneRepository, commitFile, git, makeRepository } from '../support/git
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
 import { type Stand, startStand } from '../support/stand.ts'
 
-// What the gate stands on is killed under load: the ledger writer, PostgreSQL and Redis in turn. The gate may refuse; it may not forget, and not invent.
+// Everything is killed under load: a proxy, the ledger writer, PostgreSQL and Redis in turn. The gate may refuse; it may not forget, and not invent.
 
 const MILLISECONDS = process.env.STORY_LARGE ? 60_000 : 6_000
-const ENGINES = ['ledger', 'postgres', 'redis'] as const
+const KILLED = ['proxy', 'ledger', 'postgres', 'redis'] as const
 
 let stand: Stand
-let gate: GateProcess
+/** The second one is killed. */
+let gates: [GateProcess, GateProcess]
 let bare: string
 let state: string
 let writer: Program
@@ -34,10 +35,10 @@ beforeAll(async () => {
   grants = [await stand.grant(window)]
   state = temporaryFolder('ledger')
   writer = await startWriter()
-  gate = await startGateProcess(stand, { name: 'steady' })
+  gates = [await startGateProcess(stand, { name: 'steady' }), await startGateProcess(stand, { name: 'killed' })]
 })
 afterAll(async () => {
-  await gate?.program.stop()
+  await Promise.all((gates ?? []).map(({ program }) => program.stop()))
   await writer?.stop('SIGKILL')
   await stand?.close()
 })
@@ -48,6 +49,10 @@ async function startWriter(): Promise<Program> {
 }
 
 const KILL = {
+  proxy: async () => {
+    await gates[1].program.stop('SIGKILL')
+    gates[1] = await startGateProcess(stand, { name: 'killed' })
+  },
   ledger: async () => {
     await writer.stop('SIGKILL')
     writer = await startWriter()
@@ -94,13 +99,14 @@ const kindOf = <Kind extends AuditRecord['kind']>(records: readonly AuditRecord[
   records.filter((record): record is Extract<AuditRecord, { kind: Kind }> => record.kind === kind)
 
 test(
-  'with the ledger writer, PostgreSQL and Redis killed in turn under load, nothing happens unrecorded, once each, and the chain verifies',
+  'with a proxy, the ledger writer, PostgreSQL and Redis killed in turn under load, nothing happens unrecorded, once each, and the chain verifies',
   async () => {
     let over = false
     const told: string[] = []
     let refused = 0
     const pushing = clones.map(async (work, worker) => {
       for (let turn = 0; !over; turn++) {
+        const gate = gates[(turn >> 1) % 2]!
         const { url, env } = await stand.remote(turn % 2 ? 'http' : 'ssh', 'local/acme/app', gate)
         const ref = `refs/heads/engines/${worker}-${turn}`
         await commitFile(work)
@@ -110,9 +116,9 @@ test(
       }
     })
     const deadline = performance.now() + MILLISECONDS
-    for (let n = 0; performance.now() < deadline || n < ENGINES.length; n++) {
+    for (let n = 0; performance.now() < deadline || n < KILLED.length; n++) {
       await after(Math.random() * 1_000)
-      await KILL[ENGINES[n % ENGINES.length]!]()
+      await KILL[KILLED[n % KILLED.length]!]()
     }
     const before = told.length
     await until(() => told.length > before, 'a push after all that', 20_000)
