@@ -1,5 +1,6 @@
 import { newId } from '../audit/id.ts'
 import { type Asked, type AskingCode, asking, describeWay } from '../config/policy/asking.ts'
+import type { HostEvent } from '../config/policy/events.ts'
 import type { Facts } from '../config/policy/govern.ts'
 import type { Terms } from '../config/policy/terms.ts'
 import { writeDuration } from '../config/units.ts'
@@ -37,6 +38,8 @@ export interface Wish {
   readonly reason?: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  /** What a host said that began, where nobody asks but this. */
+  readonly event?: HostEvent
   /** The request whose windows are to last longer; everything else is what that one asked for. */
   readonly extends?: string
 }

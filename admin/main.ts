@@ -187,7 +187,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...(trust && { trust }),
     notify: () => notify,
     links: { linkKey, refuse },
-    hooks: { hooks: () => hooks, refuse },
+    hooks: { hooks: () => hooks, refuse, standing: () => policy.standing(), now: () => store.now() },
     ...tokensBy(tokenKey),
   }
 

@@ -244,6 +244,23 @@ export type ControlRecord =
       /** Asked over SSH, where a proxy vouched for who it was; or filed by an operation that was refused. */
       readonly via?: 'ssh' | 'refusal'
     }
+  /** What a Git host said began opened something, opened nothing, or is over. */
+  | {
+      readonly kind: 'trigger.fired' | 'trigger.refused' | 'trigger.ended'
+      readonly by: string
+      readonly event: string
+      /** The host's own number of it. */
+      readonly run: string
+      readonly repository: string
+      /** The host's number of the message. */
+      readonly delivery: string
+      /** Login and number at the host. */
+      readonly actor: string
+      readonly principal?: string
+      readonly request?: string
+      readonly rule?: string
+      readonly reason?: string
+    }
   /** Something came in by a channel of notices and was not believed. */
   | {
       readonly kind: 'channel.refused'

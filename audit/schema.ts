@@ -50,6 +50,18 @@ const operation = {
 const by = text.describe('the principal who did it, or drawbridge itself')
 const optionalReason = { reason: text.optional() }
 const lock = { by, principal: text, reason: text }
+const trigger = {
+  by,
+  event: z.enum(['merge', 'deployment', 'pipeline', 'job']),
+  run: text.describe("the host's own number of it"),
+  repository: text,
+  delivery: text.describe("the host's number of the message"),
+  actor: text.describe('login and number at the host'),
+  principal: text.optional(),
+  request: text.optional(),
+  rule: text.optional(),
+  reason: text.optional(),
+}
 const signin = {
   by,
   signin: text,
@@ -166,6 +178,9 @@ const MEMBERS = {
   'request.withdrawn': request,
   'request.lapsed': request,
   'request.vote': request,
+  'trigger.fired': trigger,
+  'trigger.refused': trigger,
+  'trigger.ended': trigger,
   'channel.refused': {
     by,
     channel: text,

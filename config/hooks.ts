@@ -1,4 +1,4 @@
-/** Who may tell the gate that access is to end: the section `hooks:` of the settings. */
+/** Who may tell the gate that access is to end, or what began: the section `hooks:` of the settings. */
 
 interface Hook {
   readonly name: string
@@ -13,6 +13,8 @@ export interface RevokeHookSettings extends Hook {
 interface HostHook extends Hook {
   /** The name of the host under `upstreams`. */
   readonly upstream: string
+  /** The host's number of an account → the principal it belongs to. Nobody else opens anything by what the host says. */
+  readonly actors: ReadonlyMap<string, string>
 }
 
 /** A Git host that says which repositories moved. */

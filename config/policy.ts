@@ -1,6 +1,7 @@
 import type { Action } from '../grant/grant.ts'
 import type { Condition, Pattern } from './conditions.ts'
 import type { Approver, Plan } from './policy/approvers.ts'
+import type { EventTrigger } from './policy/events.ts'
 import type { Weekly } from './policy/hours.ts'
 import type { Lookup } from './policy/lookup.ts'
 import type { Naming } from './policy/naming.ts'
@@ -78,6 +79,10 @@ export interface Rule {
   /** Its place in the order. */
   readonly order: number
   readonly actions: ReadonlySet<Action>
+  /** What a host has to say that began; such a rule speaks of nothing that somebody asks for. */
+  readonly events?: readonly EventTrigger[]
+  /** The pipeline whose end closes what a merge opened; absent: the first that ends. */
+  readonly until?: string
   readonly repositories: readonly string[]
   readonly classes?: readonly string[]
   /** Empty: any branch or tag. */

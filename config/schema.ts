@@ -64,7 +64,7 @@ export const SETTINGS = section({
   hooks: hooks
     .optional()
     .describe(
-      'Who may tell the gate from outside that access is to end: type revoke, github, gitlab, bitbucket or gitea.',
+      'Who may tell the gate from outside that access is to end, or what began: type revoke, github, gitlab, bitbucket or gitea.',
     ),
   reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams }, context) => {

@@ -41,7 +41,7 @@ export interface Control {
   readonly heads: { readonly file: string; readonly keys: readonly KeyObject[] }
   readonly metrics: Registry
   /** What may come in from outside to end access. */
-  readonly hooks?: Pick<HookOptions, 'hooks' | 'refuse'>
+  readonly hooks?: Omit<HookOptions, 'sql' | 'act'>
   /** By what one-time links are known; without it there are none. */
   readonly links?: Pick<LinkOptions, 'linkKey' | 'refuse'>
   /** What tells people; nothing where no channel is set up. */

@@ -1,9 +1,11 @@
 import { z } from 'zod'
 import type { MembersHostHookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
+import { actionsHappening, repository } from './actions.ts'
+import { branch, commit, type Happening, moment, number } from './happening.ts'
 import { believed, gone, type Heard, hmac, left, name } from './heard.ts'
 
-/** What GitHub sends, as docs.github.com/en/webhooks/webhook-events-and-payloads has it, and what of it ends access. */
+/** What GitHub sends, as docs.github.com/en/webhooks/webhook-events-and-payloads has it, and what of it concerns access. */
 
 const account = z.object({ login: name })
 
@@ -23,18 +25,51 @@ const repositoryMoved = z.object({
     .optional(),
 })
 
+const deployment = z.object({
+  action: z.literal('created'),
+  deployment: z.object({
+    id: number,
+    sha: commit,
+    ref: branch,
+    environment: name,
+    creator: z.object({ id: number, login: name }),
+    created_at: moment,
+  }),
+  repository,
+})
+const ENDED = ['success', 'failure', 'error', 'inactive'] as const
+const deploymentStatus = deployment.extend({ deployment_status: z.object({ state: z.enum(ENDED) }) })
+
+function happeningOf(event: string | undefined, body: unknown): Happening | undefined {
+  if (event !== 'deployment' && event !== 'deployment_status') return actionsHappening(event, body)
+  const over = event === 'deployment_status'
+  const { data } = (over ? deploymentStatus : deployment).safeParse(body)
+  if (data === undefined) return undefined
+  const { id, sha, ref, environment, creator, created_at } = data.deployment
+  return {
+    phase: over ? 'over' : 'began',
+    event: { kind: 'deployment', name: environment, ref },
+    run: `deployment/${id}`,
+    repository: data.repository.full_name,
+    commit: sha,
+    actor: creator,
+    at: created_at,
+  }
+}
+
 /** https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries */
 export function fromGithub(settings: MembersHostHookSettings, { raw, header }: Incoming): Heard {
   const shown = believed(header('x-hub-signature-256'), `sha256=${hmac(settings.secret, raw)}`, raw)
   if ('refused' in shown) return shown
   const id = header('x-github-delivery')
   const nothing = { id, effects: [], reason: '' }
-  if (header('x-github-event') === 'organization') {
+  const event = header('x-github-event')
+  if (event === 'organization') {
     const { data } = memberRemoved.safeParse(shown.body)
     if (data === undefined) return nothing
     return { ...nothing, ...left(settings, data.organization.login, data.membership.user.login) }
   }
-  if (header('x-github-event') !== 'repository') return nothing
+  if (event !== 'repository') return { ...nothing, happening: happeningOf(event, shown.body) }
   const { data } = repositoryMoved.safeParse(shown.body)
   if (data === undefined) return nothing
   const { action, repository, changes } = data

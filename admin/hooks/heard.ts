@@ -2,10 +2,17 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import type { HostHookSettings, MembersHostHookSettings } from '../../config/hooks.ts'
 import type { Effect } from './effect.ts'
+import type { Happening } from './happening.ts'
 
 /** What a hook said, once it was believed: nothing that concerns us is an empty list. */
 export type Heard =
-  | { readonly id: string | undefined; readonly effects: readonly Effect[]; readonly reason: string }
+  | {
+      readonly id: string | undefined
+      readonly effects: readonly Effect[]
+      readonly reason: string
+      /** What began or is over, for the policy to judge. */
+      readonly happening?: Happening | undefined
+    }
   | { readonly refused: 'unsigned' | 'signature' | 'malformed' }
 
 type Said = Pick<Exclude<Heard, { refused: string }>, 'effects' | 'reason'>

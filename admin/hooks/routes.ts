@@ -3,7 +3,6 @@ import type { Sql } from 'postgres'
 import type { HookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
 import type { Refuse } from '../notify/refusals.ts'
-import type { Act } from '../register/act.ts'
 import { fromBitbucket } from './bitbucket.ts'
 import { carryOut } from './effect.ts'
 import { fromGitea } from './gitea.ts'
@@ -11,22 +10,23 @@ import { fromGithub } from './github.ts'
 import { fromGitlab } from './gitlab.ts'
 import type { Heard } from './heard.ts'
 import { fromWatcher } from './revoke.ts'
+import { type Triggering, trigger } from './trigger.ts'
 
-/** `POST /hooks/NAME`: what may end access from outside. Whatever is believed gets 204, anything else an empty 404. */
+/** `POST /hooks/NAME`: what may end access from outside, and what hosts say began. Whatever is believed gets 204, anything else an empty 404. */
 
 const BODY_BYTES_MAX = 1 << 20
 const PER_MINUTE_MAX = 600
 /** How long a delivery that comes again is known. */
 const REMEMBERED_MILLISECONDS = 86_400_000
 
-export interface HookOptions {
+export interface HookOptions extends Triggering {
   readonly sql: Sql
-  readonly act: Act
   readonly refuse: Refuse
   readonly hooks: () => readonly HookSettings[]
 }
 
-export function hookRoutes(app: FastifyInstance, { sql, act, refuse, hooks }: HookOptions): void {
+export function hookRoutes(app: FastifyInstance, options: HookOptions): void {
+  const { sql, act, refuse, hooks } = options
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: BODY_BYTES_MAX }, (_request, body, done) =>
     done(null, body),
@@ -51,6 +51,8 @@ export function hookRoutes(app: FastifyInstance, { sql, act, refuse, hooks }: Ho
       if (id !== undefined && (await isKnown(id))) return await reply.code(204).send()
       const how = { by: `hook:${hook.name}`, reason: heard.reason }
       for (const effect of heard.effects) await carryOut({ sql, act }, effect, how)
+      if (heard.happening !== undefined && hook.type !== 'revoke')
+        await trigger(options, { hook, delivery: id ?? `hook:${hook.name}`, happening: heard.happening })
       // Only now: what failed half-way is to be done when it comes again.
       if (id !== undefined) await remember(id)
       return await reply.code(204).send()

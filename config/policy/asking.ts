@@ -2,6 +2,7 @@ import { MATCHED_CHARACTERS_MAX } from '../conditions.ts'
 import type { Policy } from '../policy.ts'
 import { writeDuration } from '../units.ts'
 import { describePlan } from './approvers.ts'
+import type { HostEvent } from './events.ts'
 import {
   type Asker,
   checkTarget,
@@ -33,6 +34,8 @@ export interface Asked {
   readonly reason?: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  /** What a host says that began, where nobody asks but this. */
+  readonly event?: HostEvent
   /** Ask for all of the rule's recurring hours within `window`. */
   readonly recurring?: boolean
 }
@@ -152,7 +155,7 @@ type Found =
 /** The terms by which something can be asked for, before what was written in the request is held against them. */
 export function termsFor(
   policy: Policy,
-  asked: Pick<Asked, 'asker' | 'beneficiary' | 'targets' | 'breakGlass' | 'reason' | 'ticket' | 'window'>,
+  asked: Pick<Asked, 'asker' | 'beneficiary' | 'targets' | 'breakGlass' | 'event' | 'reason' | 'ticket' | 'window'>,
   facts: Facts,
   now: number,
   note: Note,
@@ -164,7 +167,7 @@ export function termsFor(
     ticket: asked.ticket ?? '',
     window: (asked.window ?? 0) / 1000,
   }
-  const search = { policy, who, facts, breakGlass: asked.breakGlass ?? false, context, now, note }
+  const search = { policy, who, facts, breakGlass: asked.breakGlass ?? false, event: asked.event, context, now, note }
   const governed = known ?? asked.targets.map(target => govern(target, search))
   const rules = [...new Set(governed.flatMap(({ rules }) => rules))].sort((a, b) => a.order - b.order)
   const forbidding = rules.find(rule => rule.forbid !== undefined)
@@ -198,7 +201,9 @@ function unmetBy(terms: Terms, asked: Asked, now: number): { code: AskingCode; r
       reason: `a second factor shown within the last ${writeDuration(terms.mfa)} is needed; sign in again: git access login`,
     }
   }
-  const outside = terms.networks.find(network => !isInside(network, address))
+  // A host asks from its own network; where the window is used from, the gate looks at every time.
+  const networks = asked.event === undefined ? terms.networks : []
+  const outside = networks.find(network => !isInside(network, address))
   if (outside)
     return {
       code: 'network',

@@ -3,12 +3,13 @@ import { compileCondition, compilePattern, type Pattern } from '../conditions.ts
 import { foldIdentity, type Paths, type People, type Rule, type Who } from '../policy.ts'
 import { readDuration, readSize } from '../units.ts'
 import { type Approver, NOBODY, type Plan, type Step } from './approvers.ts'
+import { type EventTrigger, readEvent } from './events.ts'
 import { readClock, readDays, type Weekly, weekly } from './hours.ts'
 import { networks } from './network.ts'
 import type { Fault } from './problems.ts'
 import { readQuota } from './quota.ts'
 import type { ApproversDocument, HoursDocument, RuleDocument, SharedDocument } from './schema.ts'
-import { readTrigger } from './words.ts'
+import { actionsOf, readTrigger } from './words.ts'
 
 /**
  * From the document to the policy: defaults filled in, names resolved. The schema has already passed each value by itself;
@@ -52,7 +53,8 @@ export function compileRule(
 ): Rule {
   const fault = (key: string, message: string) => complain({ path: [...at, key], message })
   const said = { ...names.defaults, ...document }
-  const { actions, refs } = reach(document, fault)
+  const events = compileEvents(document, fault)
+  const { actions, refs } = events ? opening(document, fault) : reach(document, fault)
   const approval = said.approvers === undefined ? undefined : compilePlan(said.approvers, names)
   for (const name of listOf(document.class)) {
     if (!names.classes.has(name))
@@ -83,6 +85,8 @@ export function compileRule(
   return {
     ...identity,
     actions,
+    ...given('events', events),
+    ...given('until', document.until),
     refs,
     repositories: document.repositories === undefined ? ['**'] : listOf(document.repositories),
     ...given('classes', document.class === undefined ? undefined : listOf(document.class)),
@@ -124,6 +128,40 @@ export function compileRule(
     ),
     ...given('autoRequest', compileAutoRequest(said.auto_request)),
     ...given('mode', document.mode),
+  }
+}
+
+/** What a host says, of a rule that waits for it; undefined for a rule about what people ask for. */
+function compileEvents(
+  document: RuleDocument,
+  fault: (key: string, message: string) => void,
+): readonly EventTrigger[] | undefined {
+  const triggers = listOf(document.trigger).map(readEvent)
+  const events = triggers.filter(trigger => typeof trigger === 'object')
+  const merges = events.some(({ kind }) => kind === 'merge')
+  if (events.length > 0 && events.length < triggers.length)
+    fault('trigger', 'one rule is either about what people ask for or about what a host says; write two rules')
+  if (events.length === 0 && document.opens !== undefined)
+    fault('opens', 'the trigger says already what is asked for; opens is for what a host says')
+  if (document.until !== undefined && !merges)
+    fault('until', 'only what a merge opened ends with a pipeline; the rest ends with what began it')
+  if (events.length > 0) {
+    if (document.forbid !== undefined) fault('forbid', 'what a host says opens or does not; forbid what people ask for')
+    if (document.break_glass) fault('break_glass', 'only people break glass')
+  }
+  return events.length > 0 ? events : undefined
+}
+
+/** What such a rule opens. */
+function opening(
+  document: RuleDocument,
+  fault: (key: string, message: string) => void,
+): { actions: Set<Action>; refs: readonly string[] } {
+  if (document.opens === undefined)
+    fault('trigger', 'a host says this; add what it opens, such as opens: [clone, push]')
+  return {
+    actions: new Set(listOf(document.opens).flatMap(word => actionsOf(word) ?? [])),
+    refs: listOf(document.refs),
   }
 }
 

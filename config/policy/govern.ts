@@ -2,6 +2,7 @@ import type { Action } from '../../grant/grant.ts'
 import { checkRefPattern, checkRepositoryPattern, coversRef, matchesRepository } from '../../grant/pattern.ts'
 import type { ConditionContext } from '../conditions.ts'
 import { type Class, type Mode, type Policy, personOf, type Rule, type Who } from '../policy.ts'
+import { type HostEvent, meetsEvent } from './events.ts'
 import { BRANCHES_AND_TAGS, containsRef, containsRepository, overlapsRef, overlapsRepository } from './reach.ts'
 
 /**
@@ -51,6 +52,8 @@ export interface Search {
   readonly who: Person
   readonly facts: Facts
   readonly breakGlass: boolean
+  /** What a host says that began, where it is this that asks. */
+  readonly event?: HostEvent | undefined
   readonly context: Partial<ConditionContext>
   readonly now: number
   readonly note: Note
@@ -118,6 +121,7 @@ function governPart(part: Part, candidates: readonly number[], rules: Set<Rule>,
   for (const position of candidates) {
     const rule = search.policy.rules[position]!
     if (!rule.actions.has(part.action)) continue
+    if (!isAbout(rule, search.event)) continue
     if ((rule.breakGlass !== undefined) !== search.breakGlass && rule.forbid === undefined) continue
     // Who asks is cheap to compare, and tells most rules of a large policy apart.
     const named = mayAsk(rule.who, search.who, search.facts)
@@ -137,6 +141,12 @@ function governPart(part: Part, candidates: readonly number[], rules: Set<Rule>,
     partial = rule
   }
   return { reason: nothingGoverns(part, partial, search.who) }
+}
+
+/** What people ask for and what a host says have rules of their own; what is forbidden is forbidden to both. */
+function isAbout(rule: Rule, event: HostEvent | undefined): boolean {
+  if (rule.events === undefined) return event === undefined || rule.forbid !== undefined
+  return event !== undefined && rule.events.some(trigger => meetsEvent(trigger, event))
 }
 
 /** The same where there is no such rule and where there is one for others: who may ask for what is nobody else's business. */
@@ -179,7 +189,8 @@ function reachesRef(patterns: readonly string[], ref: string): 'none' | 'part' |
   return all.some(pattern => overlapsRef(pattern, ref)) ? 'part' : 'none'
 }
 
-function mayAsk(who: Who | undefined, asker: Person, facts: Facts): boolean {
+/** Whether a rule is for this asker. */
+export function mayAsk(who: Who | undefined, asker: Person, facts: Facts): boolean {
   // A rule that names nobody is for people: a machine gets what was meant for it, by name.
   if (!who) return asker.kind === 'person'
   if (who.anyone) return true
@@ -228,6 +239,15 @@ function holds(rule: Rule, part: Part, search: Search): 'yes' | 'no' | 'unknown'
     )
     return 'unknown'
   }
+}
+
+/** The rules that wait for this event of this repository, in their order. */
+export function waitingRules(policy: Policy, repository: string, event: HostEvent): readonly Rule[] {
+  return policy.lookup
+    .find(repository)
+    .map(position => policy.rules[position]!)
+    .filter(rule => rule.events?.some(trigger => meetsEvent(trigger, event)))
+    .filter(rule => reachesRepository(rule, repository, policy) === 'whole')
 }
 
 /** What `repositories:` says of one repository: the first entry that matches. */

@@ -3,10 +3,11 @@ import { z } from 'zod'
 import { checkRefPattern, checkRepositoryPattern } from '../../grant/pattern.ts'
 import { compileCondition, compilePattern } from '../conditions.ts'
 import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from '../units.ts'
+import { EVENT_FORM, readEvent } from './events.ts'
 import { CLOCK_FORM, DAYS_FORM, isZone, readClock, readDays } from './hours.ts'
 import { checkNetwork, NETWORK_FORM } from './network.ts'
 import { QUOTA_FORM, readQuota } from './quota.ts'
-import { readTrigger, TRIGGER_FORM } from './words.ts'
+import { actionsOf, readTrigger, TRIGGER_FORM } from './words.ts'
 
 /**
  * The policy's language as people write it. Everything that can be told from one value alone is checked here, so that
@@ -74,10 +75,13 @@ const REF_FORM = 'a branch such as main or release/*, or a full ref such as refs
 const ref = text(REF_FORM, written => prefixed(written, checkRefPattern(written)))
 const PATH_FORM = 'a path in the repository such as docs/** or .github/workflows/*'
 const path = text(PATH_FORM, written => prefixed(written, checkPath(written)))
-const trigger = text(TRIGGER_FORM, written => {
-  const read = readTrigger(written)
+const RULE_TRIGGER_FORM = `${TRIGGER_FORM}; or what a host says: ${EVENT_FORM}`
+const trigger = text(RULE_TRIGGER_FORM, written => {
+  const read = readEvent(written) ?? readTrigger(written)
   return typeof read === 'string' ? read : undefined
 })
+const OPENS_FORM = 'an action such as clone or push'
+const opened = text(OPENS_FORM, written => (actionsOf(written) ? undefined : `${quoted(written)} is not ${OPENS_FORM}`))
 const PATTERN_FORM = 'a pattern in RE2 syntax such as ^PAY-[0-9]+$'
 const pattern = text(PATTERN_FORM, written =>
   prefixed(
@@ -218,7 +222,16 @@ const shared = {
 const rule = object({
   name: name.optional(),
   description: sentence.optional(),
-  trigger: oneOrMany(trigger).meta({ description: TRIGGER_FORM }),
+  trigger: oneOrMany(trigger).meta({ description: RULE_TRIGGER_FORM }),
+  opens: oneOrMany(opened)
+    .optional()
+    .meta({ description: 'of a rule that what a host says triggers: what it opens, such as clone or push' }),
+  until: z
+    .string({ error: "expected a pipeline's name" })
+    .min(1)
+    .max(100)
+    .optional()
+    .meta({ description: 'the pipeline whose end closes what a merge opened; the first that ends when left out' }),
   repositories: oneOrMany(repository)
     .optional()
     .meta({ description: `${REPOSITORY_FORM}; every repository when left out` }),

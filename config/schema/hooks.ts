@@ -1,11 +1,24 @@
 import { z } from 'zod'
 import { matching, section, text, WEBHOOK_SECRET } from './value.ts'
 
+const ACTORS_MAX = 10_000
+
 const host = {
   secret: matching(/^[\x21-\x7e]{16,300}$/, 'a secret of 16 characters or more').describe(
     'What the host proves itself by.',
   ),
   upstream: text('the name of an upstream').describe('Which of the upstreams it is.'),
+  actors: z
+    .record(
+      matching(/^[^\p{Cc}*\s]{1,255}$/u, "the host's number of an account"),
+      matching(/^[^\p{Cc}\s]{1,255}$/u, 'a principal'),
+    )
+    .refine(named => Object.keys(named).length <= ACTORS_MAX, `at most ${ACTORS_MAX} accounts`)
+    .transform(named => new Map(Object.entries(named)))
+    .prefault({})
+    .describe(
+      'Whose account at the host is which, by the number the host gives it: who may open windows by what they do there.',
+    ),
 }
 
 /** Of hosts that say who left. */

@@ -107,6 +107,17 @@ export const ONE_OF_EACH: readonly Record[] = [
     ...request,
     rule: 'payments',
   }),
+  ...(['trigger.fired', 'trigger.refused', 'trigger.ended'] as const).map((kind): ControlRecord => {
+    const told = {
+      by: 'hook:github',
+      event: 'merge',
+      run: 'merge/1',
+      repository: 'a/b',
+      delivery: 'd',
+      actor: 'mona 1',
+    }
+    return { kind, ...told, principal: 'mona', request: 'r-1', rule: 'merged', reason: 'x' }
+  }),
   {
     kind: 'channel.refused',
     by: 'drawbridge',

@@ -18,6 +18,7 @@ const GITHUB = 'a secret of the github hook'
 const GITLAB = 'a token of the gitlab hook'
 const BITBUCKET = 'a secret of the bitbucket hook'
 const GITEA = 'a secret of the gitea hook'
+const actors = new Map<string, string>()
 const hooks: HookSettings[] = [
   { type: 'revoke', name: 'siem', secret: WATCHER },
   {
@@ -25,6 +26,7 @@ const hooks: HookSettings[] = [
     name: 'github',
     secret: GITHUB,
     upstream: 'acme',
+    actors,
     organization: 'Octo-Org',
     principal: '{login}@acme.example',
   },
@@ -33,11 +35,12 @@ const hooks: HookSettings[] = [
     name: 'gitlab',
     secret: GITLAB,
     upstream: 'forge',
+    actors,
     organization: 'storecloud',
     principal: '{login}',
   },
-  { type: 'bitbucket', name: 'bitbucket', secret: BITBUCKET, upstream: 'bucket' },
-  { type: 'gitea', name: 'gitea', secret: GITEA, upstream: 'tea' },
+  { type: 'bitbucket', name: 'bitbucket', secret: BITBUCKET, upstream: 'bucket', actors },
+  { type: 'gitea', name: 'gitea', secret: GITEA, upstream: 'tea', actors },
 ]
 
 let engines: Engines
@@ -46,8 +49,10 @@ let base: string
 beforeAll(async () => {
   engines = await startEngines()
   app = fastify()
-  const { sql, act } = engines
-  hookRoutes(app, { sql, act, refuse: createRefuse({ act, log: pino({ level: 'silent' }) }), hooks: () => hooks })
+  const { sql, act, store } = engines
+  const refuse = createRefuse({ act, log: pino({ level: 'silent' }) })
+  const standing = () => ({ kind: 'none' }) as const
+  hookRoutes(app, { sql, act, refuse, hooks: () => hooks, standing, now: () => store.now() })
   base = await app.listen({ host: '127.0.0.1', port: 0 })
 })
 afterAll(async () => {
