@@ -1,3 +1,4 @@
+import type { Via } from '../audit/record.ts'
 import type { Approver, Plan, Slot } from '../config/policy/approvers.ts'
 
 /**
@@ -32,6 +33,8 @@ export interface Vote {
   readonly digest: string
   readonly at: number
   readonly comment?: string
+  /** By which way it came. */
+  readonly via?: Via
 }
 
 /** What votes are held against. */

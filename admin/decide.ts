@@ -1,4 +1,5 @@
 import { newId } from '../audit/id.ts'
+import type { Via } from '../audit/record.ts'
 import { GRANTS_PER_PRINCIPAL_MAX } from '../grant/store.ts'
 import type { Caller } from './api/access.ts'
 import { notFound, Problem } from './api/problem.ts'
@@ -26,6 +27,8 @@ export interface Ballot {
   /** Of the request as it was shown to whoever votes. */
   readonly digest: string
   readonly comment?: string
+  /** By which way it came, where no proxy vouched for the voter. */
+  readonly via?: Via
 }
 
 /**
@@ -43,6 +46,7 @@ export async function castVote(
   }
   const voter = voterOf(standing, caller, now)
   const { id, says, digest, comment } = ballot
+  const via = caller.via?.transport ?? ballot.via
   const outcome = await act(async change => {
     const before = await lockRequest(change, id)
     if (before === undefined) throw notFound('request', id)
@@ -55,7 +59,8 @@ export async function castVote(
       requireNotForbidden(standing, request.asked.principal, request.asked.targets, now)
     }
     if (lock?.locked) throw new Problem(409, 'locked', `${lock.principal} is locked`)
-    const vote = { voter, says, digest, at: now, ...(comment !== undefined && { comment }) }
+    const said = { ...(comment !== undefined && { comment }), ...(via && { via }) }
+    const vote = { voter, says, digest, at: now, ...said }
     const reviewing = request.state === 'approved' && request.review !== undefined
     const event: Event = { kind: reviewing ? 'review' : 'vote', at: now, vote }
     return await decide(change, {
@@ -63,7 +68,7 @@ export async function castVote(
       request,
       event,
       by: caller.principal,
-      via: caller.via?.transport,
+      via,
       step: says,
       reason: comment ?? '',
     })
@@ -110,7 +115,7 @@ async function decide(
     readonly by: string
     readonly step: Step
     readonly reason: string
-    readonly via?: 'ssh' | 'refusal' | undefined
+    readonly via?: Via | undefined
   },
 ): Promise<string | undefined> {
   const { before, request, event, by, reason, via } = decision
@@ -134,8 +139,7 @@ export async function carry(
     readonly person: string
     readonly step: Step
     readonly reason: string
-    /** Where a proxy vouched for who it was, or filed it for them. */
-    readonly via?: 'ssh' | 'refusal' | undefined
+    readonly via?: Via | undefined
     readonly now: number
   },
 ): Promise<void> {

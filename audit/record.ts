@@ -52,6 +52,13 @@ export interface FetchDetail {
   readonly kind: 'clone' | 'incremental'
 }
 
+/** Why it would have been refused. The policy only observes this repository, so it was let through. */
+export interface ObservedRefusal {
+  /** As of a refused operation. */
+  readonly code: string
+  readonly reason: string
+}
+
 interface Operation {
   /** The operation's id; also in every message a person sees. */
   readonly operation: string
@@ -71,6 +78,7 @@ export interface OperationStart extends Operation {
   readonly updates?: readonly AskedUpdate[]
   readonly fetch?: FetchDetail
   readonly pushOptions?: readonly string[]
+  readonly observed?: ObservedRefusal
 }
 
 export interface OperationEnd extends Operation {
@@ -87,6 +95,8 @@ export interface OperationEnd extends Operation {
   readonly objects?: number
   /** The host was not asked for the pack: it was under way for somebody who asked for the same, or kept from before. */
   readonly reuse?: 'shared' | 'cached'
+  /** What came up while it ran; what was known before is in its start. */
+  readonly observed?: ObservedRefusal
 }
 
 export interface OperationRefused extends Operation {
@@ -109,6 +119,12 @@ export interface SigninRefused {
   /** What the client said of itself; unproved. */
   readonly claimed?: string
 }
+
+/**
+ * By which way a request or a decision came: over SSH, where a proxy vouched for who it was; filed by an operation that was refused;
+ * by a channel that proved who it was; or by a token at the API, from our own command line where the program says so.
+ */
+export type Via = 'ssh' | 'refusal' | 'slack' | 'email' | 'teams' | 'api' | 'cli'
 
 /** What administrators and the control plane do. `by` is the principal who did it, or `drawbridge` itself. */
 export type ControlRecord =
@@ -241,8 +257,7 @@ export type ControlRecord =
       readonly refs: readonly string[]
       readonly reason: string
       readonly rule?: string
-      /** Asked over SSH, where a proxy vouched for who it was; or filed by an operation that was refused. */
-      readonly via?: 'ssh' | 'refusal'
+      readonly via?: Via
     }
   /** What a Git host said began opened something, opened nothing, or is over. */
   | {

@@ -47,6 +47,10 @@ const operation = {
   action: z.enum(['list', 'fetch', 'push', 'archive']),
 }
 
+const observed = z
+  .strictObject({ code: text, reason: text })
+  .describe('why it would have been refused; let through because its repository is only observed')
+
 const by = text.describe('the principal who did it, or drawbridge itself')
 const optionalReason = { reason: text.optional() }
 const lock = { by, principal: text, reason: text }
@@ -96,7 +100,7 @@ const request = {
   refs: texts,
   reason: text,
   rule: text.optional(),
-  via: z.enum(['ssh', 'refusal']).optional(),
+  via: z.enum(['ssh', 'refusal', 'slack', 'email', 'teams', 'api', 'cli']).optional(),
 }
 
 type Members = { readonly [name: string]: z.ZodType }
@@ -112,6 +116,7 @@ const MEMBERS = {
     updates: asked.optional(),
     fetch: fetchDetail.optional(),
     pushOptions: texts.optional(),
+    observed: observed.optional(),
   },
   'operation.end': {
     ...operation,
@@ -123,6 +128,7 @@ const MEMBERS = {
     updates: done.optional(),
     objects: count.optional(),
     reuse: z.enum(['shared', 'cached']).optional(),
+    observed: observed.optional(),
   },
   'operation.refused': { ...operation, identity, origin, code: text, reason: text, updates: asked.optional() },
   'signin.refused': { origin, code: text, reason: text, claimed: text.optional() },

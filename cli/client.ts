@@ -76,6 +76,7 @@ export function createClient(
         path: `${base.pathname.replace(/\/$/, '')}${BASE}${path}`,
         headers: {
           ...headers,
+          'user-agent': 'drawbridge-cli',
           ...(token !== undefined && { authorization: `Bearer ${token}` }),
           ...(body !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
         },

@@ -186,7 +186,8 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
         const { digest, reason: comment } = request.body
         const now = await store.now()
         await visible(request.params.id, caller, now)
-        const vote = { id: request.params.id, says, digest, ...(comment !== undefined && { comment }) }
+        const via = isOurCommandLine(request) ? ('cli' as const) : ('api' as const)
+        const vote = { id: request.params.id, says, digest, via, ...(comment !== undefined && { comment }) }
         await castVote(act, { standing: policy.standing(), caller }, vote, now)
         return await outcome(request.params.id, caller)
       },
@@ -290,6 +291,10 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
 
 /** Where the person is: for one who came over SSH, where the proxy saw them. */
 export const addressOf = (request: FastifyRequest): string => callerOf(request).via?.address ?? request.ip
+
+/** As the program says of itself: for readers, and no reason to believe anything more. */
+const isOurCommandLine = ({ headers }: FastifyRequest): boolean =>
+  headers['user-agent']?.startsWith('drawbridge-cli') ?? false
 
 /** Whoever holds the local socket can make a token for anybody, but is nobody. */
 export function person(caller: Caller): Caller {

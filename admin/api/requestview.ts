@@ -32,7 +32,13 @@ export const requestView = z.object({
   approvers: z.string().describe('who has to approve'),
   waiting_for: z.string().optional().describe('who is to be asked now'),
   votes: z.array(
-    z.object({ by: z.string(), says: z.enum(['approve', 'deny']), at: z.string(), comment: z.string().optional() }),
+    z.object({
+      by: z.string(),
+      says: z.enum(['approve', 'deny']),
+      at: z.string(),
+      comment: z.string().optional(),
+      via: z.string().optional().describe('by which way it came: slack, email, teams, ssh, cli, api'),
+    }),
   ),
   made_at: z.string(),
   lapses_at: z.string(),
@@ -91,8 +97,8 @@ export function view(
     rules: [...conditions.rules],
     approvers: conditions.immediate ?? describePlan(conditions.plan),
     ...(request.state === 'requested' && { waiting_for: describePlan({ steps: [{ slots: waitingFor }] }) }),
-    votes: [...request.votes, ...(review?.votes ?? [])].map(({ voter, says, at, comment }) => {
-      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }) }
+    votes: [...request.votes, ...(review?.votes ?? [])].map(({ voter, says, at, comment, via }) => {
+      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }), ...(via && { via }) }
     }),
     made_at: iso(request.made),
     lapses_at: iso(request.lapses),

@@ -132,8 +132,8 @@ export function requestFacts({ request, grants }: RegisteredRequest): RequestFac
     rules: [...conditions.rules],
     approvers: conditions.immediate === 'automatic' ? 'nobody' : describePlan(conditions.plan),
     ...(state === 'requested' && { waiting_for: describePlan({ steps: [{ slots: waitingFor }] }) }),
-    votes: [...votes, ...(request.review?.votes ?? [])].map(({ voter, says, at, comment }) => {
-      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }) }
+    votes: [...votes, ...(request.review?.votes ?? [])].map(({ voter, says, at, comment, via }) => {
+      return { by: voter.principal, says, at: iso(at), ...(comment !== undefined && { comment }), ...(via && { via }) }
     }),
     lapses_at: iso(lapses),
     windows: grants.map(windowFacts),

@@ -1,6 +1,7 @@
 import { createTransport } from 'nodemailer'
 import type { EmailSettings } from '../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery } from './channel.ts'
+import type { LinkClaims } from './link.ts'
 import { escapeHtml } from './page.ts'
 import { details, headline, subject } from './words.ts'
 
@@ -10,6 +11,7 @@ const SUBJECT_CHARACTERS_MAX = 200
 /** A link for one person to decide one request, where the gate can be reached by one. */
 export type LinkFor = (decision: {
   readonly channel: string
+  readonly via: LinkClaims['via']
   readonly person: string
   readonly request: string
   readonly digest: string
@@ -70,6 +72,7 @@ export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel
         ? undefined
         : linkFor({
             channel: name,
+            via: 'email',
             person,
             request: request.id,
             digest: request.digest,

@@ -16,8 +16,9 @@ const PURPOSE = 'drawbridge link v1\n'
 
 const claims = z.strictObject({
   id: z.string().max(50),
-  /** By which channel it was sent. */
+  /** By which channel it was sent, and of which kind that is. */
   channel: z.string().max(50),
+  via: z.enum(['email', 'teams']),
   person: z.string().max(300),
   request: z.string().max(50),
   /** Of exactly what was asked; see `digestOf`. */

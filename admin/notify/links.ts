@@ -62,8 +62,9 @@ export function linkRoutes(app: FastifyInstance, options: LinkOptions): void {
     }
     try {
       const { says, reason: comment } = said.data
-      const { person, request: id, digest, channel } = claims
-      await voteByChannel(options, { person, request: id, digest, says, channel, ...(comment !== '' && { comment }) })
+      const { person, request, digest, channel, via } = claims
+      const vote = { person, request, digest, says, channel, via, ...(comment !== '' && { comment }) }
+      await voteByChannel(options, vote)
       const done = says === 'approve' ? 'Your approval is counted.' : 'It is denied.'
       return await show(reply, 200, lastPage('Thank you', `${done} You can close this page.`))
     } catch (error) {

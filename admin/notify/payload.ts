@@ -41,7 +41,13 @@ const request = z.object({
   approvers: z.string().describe('who has to approve'),
   waiting_for: z.string().optional().describe('who is asked now'),
   votes: z.array(
-    z.object({ by: z.string(), says: z.enum(['approve', 'deny']), at: time, comment: z.string().optional() }),
+    z.object({
+      by: z.string(),
+      says: z.enum(['approve', 'deny']),
+      at: time,
+      comment: z.string().optional(),
+      via: z.string().optional().describe('by which way it came: slack, email, teams, ssh, cli, api'),
+    }),
   ),
   lapses_at: time,
   windows: z.array(window),

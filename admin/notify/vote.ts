@@ -1,4 +1,5 @@
 import type { Sql } from 'postgres'
+import type { Via } from '../../audit/record.ts'
 import type { Role } from '../../ca/token.ts'
 import type { Caller } from '../api/access.ts'
 import { Problem } from '../api/problem.ts'
@@ -19,14 +20,18 @@ export interface Deciding {
   readonly now: () => Promise<number>
 }
 
+/** The kinds of channels by which people decide. */
+export type ChannelVia = Extract<Via, 'slack' | 'email' | 'teams'>
+
 export interface ChannelVote {
   readonly person: string
   readonly request: string
   readonly digest: string
   readonly says: 'approve' | 'deny'
   readonly comment?: string
-  /** By which channel it came. */
+  /** By which channel it came, and of which kind that is. */
   readonly channel: string
+  readonly via: ChannelVia
 }
 
 /** @throws Problem when the vote does not count */
@@ -35,7 +40,8 @@ export async function voteByChannel(deciding: Deciding, vote: ChannelVote): Prom
   const standing = policy.standing()
   const caller = await callerOf(sql, standing, vote)
   const comment = vote.comment ? { comment: vote.comment } : {}
-  const ballot = { id: vote.request, says: vote.says, digest: vote.digest, ...comment }
+  const { request: id, says, digest, via } = vote
+  const ballot = { id, says, digest, via, ...comment }
   await castVote(act, { standing, caller }, ballot, await now())
 }
 

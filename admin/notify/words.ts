@@ -75,7 +75,9 @@ export function details({ data }: Payload): readonly (readonly [string, string])
     row('To be approved by', request.approvers)
     row('Waiting for', request.waiting_for)
     for (const vote of request.votes) {
-      row(vote.says === 'approve' ? 'Approved by' : 'Denied by', `${vote.by}${vote.comment ? `: ${vote.comment}` : ''}`)
+      const way = WAYS.get(vote.via ?? '')
+      const who = way === undefined ? vote.by : `${vote.by}, ${way}`
+      row(vote.says === 'approve' ? 'Approved by' : 'Denied by', vote.comment ? `${who}: ${vote.comment}` : who)
     }
     if (request.state === 'requested') row('Lapses', request.lapses_at)
     row('Request', request.id)
@@ -92,6 +94,15 @@ export function details({ data }: Payload): readonly (readonly [string, string])
   if (reason !== '' && reason !== request?.reason) row('Said', `${by}: ${reason}`)
   return rows
 }
+
+const WAYS: ReadonlyMap<string, string> = new Map([
+  ['slack', 'in Slack'],
+  ['email', 'by mail'],
+  ['teams', 'from Teams'],
+  ['ssh', 'over ssh'],
+  ['cli', 'on the command line'],
+  ['api', 'by the API'],
+])
 
 function wanted({ targets }: RequestFacts): string {
   return targets

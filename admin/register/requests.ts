@@ -1,5 +1,5 @@
 import type { Sql, TransactionSql } from 'postgres'
-import type { ControlRecord } from '../../audit/record.ts'
+import type { ControlRecord, Via } from '../../audit/record.ts'
 import { type AskedFor, dedupeKey, next, type Request, type RequestState } from '../request.ts'
 import type { Window } from '../window.ts'
 import type { Act, Change } from './act.ts'
@@ -130,7 +130,7 @@ export function recordOf(
   request: Request,
   by: string,
   reason: string,
-  via?: 'ssh' | 'refusal',
+  via?: Via,
 ): ControlRecord {
   const { targets, principal } = request.asked
   const rule = request.conditions.rules.join(', ')

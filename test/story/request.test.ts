@@ -155,7 +155,7 @@ test('a push is refused, asked for, approved by one at a terminal and one over s
   expect(story).toEqual([
     'operation.refused dana no-grant',
     'request.made dana',
-    'request.vote mona',
+    'request.vote mona via cli',
     'request.vote raj via ssh',
     'request.approved raj via ssh',
     'grant.issued raj',
@@ -246,6 +246,19 @@ test.each(['http', 'ssh'] as const)(
     expect(made.map(summary)).toEqual(['request.made dana via refusal'])
   },
 )
+
+test('the review finds that every branch was given for a push to one, and says what would have been enough', async () => {
+  const window = await until(async () => {
+    const { stdout } = await control.run('root', 'drawbridge', 'review', '--json')
+    const { found } = JSON.parse(stdout) as { found: { repository: string; findings: string[]; enough?: string[] }[] }
+    return found.find(({ repository }) => repository === 'local/self/push-ssh')
+  }, 'the push to be in the ledger')
+  expect(window).toMatchObject({
+    findings: ['refs'],
+    enough: ['git access request local/self/push-ssh --push --ref main'],
+  })
+  expect((await control.run('dana', 'drawbridge', 'review')).status).toBe(4)
+})
 
 test('git access run takes up the request that a refusal has filed, and asks anew with the reason it was given', async () => {
   const target = await makeRepository(join(stand.folder, 'soon', 'app.git'))

@@ -110,9 +110,10 @@ export function slackInteractions(options: {
     const comment = (view.state.values.reason.text.value ?? '').replaceAll(/\p{Cc}+/gu, ' ').trim()
     const person = await personOf(payload.user.id, payload.team.id, address)
     if (person === undefined) return { response_action: 'update', view: lastModal(UNKNOWN) }
-    const channel = settings.name
+    const { name: channel, type: via } = settings
     try {
-      await voteByChannel(deciding, { person, request, digest, says, channel, ...(comment !== '' && { comment }) })
+      const vote = { person, request, digest, says, channel, via, ...(comment !== '' && { comment }) }
+      await voteByChannel(deciding, vote)
       return {
         response_action: 'update',
         view: lastModal(says === 'approve' ? 'Your approval is counted.' : 'It is denied.'),

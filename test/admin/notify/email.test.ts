@@ -172,7 +172,8 @@ describe('a link', () => {
     expect(await decide(link, 'approve', 'go on')).toMatchObject({ status: 200 })
     const found = await findRequest(stage.sql, id)
     expect(found?.request.state).toBe('approved')
-    expect(found?.request.votes).toMatchObject([{ voter: { person: 'mona' }, comment: 'go on' }])
+    expect(found?.request.votes).toMatchObject([{ voter: { person: 'mona' }, comment: 'go on', via: 'email' }])
+    expect((await stage.records('request.approved')).map(({ by, via }) => [by, via])).toEqual([['mona', 'email']])
   })
 
   test('is good for one decision, of two clicks at one moment too', async () => {
@@ -238,7 +239,7 @@ describe('a link', () => {
   test('for the one who asked, made by hand with the right key, approves nothing: the policy has the last word', async () => {
     const id = await stage.ask()
     const { digest = '' } = (await findRequest(stage.sql, id))?.request ?? {}
-    const claims = { channel: 'mail', request: id, digest, expires: Date.now() + HOUR }
+    const claims = { channel: 'mail', via: 'email' as const, request: id, digest, expires: Date.now() + HOUR }
     for (const person of ['dana', 'kim', 'nobody']) {
       const link = `${base}/links/${signLink(LINK_KEY, { ...claims, person })}`
       expect(await decide(link, 'approve')).toMatchObject({ status: 404 })

@@ -128,6 +128,8 @@ describe('a request', () => {
     await sender.round()
     expect(slack.messages.size).toBe(1)
     expect(shown()).toMatch(/Approved by mona: .* Ends at .*, or when idle for 10m/)
+    expect(shown()).toContain('mona, in Slack: go on')
+    expect((await stage.records('request.vote')).map(({ by, via }) => [by, via])).toEqual([['mona', 'slack']])
     expect(shown()).not.toContain('drawbridge_approve')
   })
 
