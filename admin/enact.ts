@@ -1,6 +1,7 @@
 import type { Sql } from 'postgres'
 import type { Log } from '../audit/emit.ts'
 import { CLOCK_MILLISECONDS_MAX } from '../grant/clock.ts'
+import type { Observed, ObservedBoard } from '../grant/observe.ts'
 import type { Store } from '../grant/store.ts'
 import { apply, applyBar, applyGrant, applyKey, applyLock, restoreGrant } from './apply.ts'
 import type { Act } from './register/act.ts'
@@ -50,6 +51,8 @@ export interface EnactOptions {
   readonly tokenKeys: string
   /** Puts what is known of the certificate authority back. */
   readonly restoreAuthority?: () => Promise<void>
+  /** What the policy in force has only observed. */
+  readonly observed?: { readonly board: Pick<ObservedBoard, 'put'>; now(): Observed }
   readonly log: Log
   readonly roundEvery?: number
   readonly sweepEvery?: number
@@ -68,14 +71,18 @@ export function startEnact(options: EnactOptions): Enact {
   let lastRound = 0
   let restored = 0
   let swept = Number.NEGATIVE_INFINITY
+  let told: Observed | undefined
   let closing = false
   let running: Promise<boolean> | undefined
   let again = false
 
   async function round(): Promise<void> {
     await checkClock()
-    if (await store.confirmed()) await drain()
-    else await restore()
+    if (!(await store.confirmed())) await restore()
+    else {
+      await drain()
+      await tellObserved()
+    }
     if (performance.now() - swept >= (options.sweepEvery ?? SWEEP_MILLISECONDS)) {
       await sweep()
       swept = performance.now()
@@ -120,6 +127,8 @@ export function startEnact(options: EnactOptions): Enact {
     }
     await store.putTokenKeys(tokenKeys)
     await options.restoreAuthority?.()
+    told = undefined
+    await tellObserved()
     // What was revoked while this ran was acknowledged, so it has to be there before the fence opens.
     await drain()
     if (await store.confirm(ticket)) {
@@ -131,6 +140,13 @@ export function startEnact(options: EnactOptions): Enact {
     } else {
       log.warn({}, 'Redis changed while it was being told; starting over')
     }
+  }
+
+  async function tellObserved(): Promise<void> {
+    const now = options.observed?.now()
+    if (!now || now === told) return
+    await options.observed?.board.put(now)
+    told = now
   }
 
   async function* allKeys() {

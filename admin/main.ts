@@ -26,6 +26,7 @@ import { secretsOf } from '../config/secrets.ts'
 import type { Settings, Tls } from '../config/settings.ts'
 import { adminSocket } from '../config/sockets.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
+import { createObservedBoard } from '../grant/observe.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
 import { OPERATOR } from './api/access.ts'
@@ -130,6 +131,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const board = createAuthorityBoard({ redis })
   const authority = settings.ca.configured ? authorityClient(settings.ca.socket) : undefined
   const trust = authority && followAuthority({ client: authority, board, log })
+  const policy = createPolicyInForce(act, log)
+  await policy.load(settings.policy)
   const enact = startEnact({
     sql,
     store,
@@ -137,12 +140,11 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     tokenKeys: JSON.stringify(tokenKeys),
     // Without an authority, what one left there earlier must not be believed.
     restoreAuthority: () => trust?.restore() ?? board.clear(),
+    observed: { board: createObservedBoard({ redis }), now: policy.observed },
     log,
   })
   wakeEnact = enact.wake
 
-  const policy = createPolicyInForce(act, log)
-  await policy.load(settings.policy)
   await endForbidden(sql, act, policy.standing(), Date.now())
   const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
   let hooks = settings.hooks ?? []

@@ -1,8 +1,10 @@
 import type { Plan } from '../config/policy/approvers.ts'
 import { readPolicy } from '../config/policy/load.ts'
+import { observedBy } from '../config/policy/observed.ts'
 import { PolicyError } from '../config/policy/problems.ts'
 import { unenforced } from '../config/policy/unenforced.ts'
 import type { Policy } from '../config/policy.ts'
+import { describeObserved, NOTHING_OBSERVED, type Observed } from '../grant/observe.ts'
 import type { Act } from './register/act.ts'
 
 const REASON_CHARACTERS_MAX = 1_000
@@ -30,6 +32,8 @@ export const WITHOUT_POLICY = {
 /** The policy in force. */
 export interface PolicyInForce {
   standing(): Standing
+  /** What it has only observed; the same value as long as that does not change. */
+  observed(): Observed
   /**
    * Takes over what the file or folder says now. A version that does not load changes nothing, unless there was none before; it
    * is recorded either way.
@@ -39,11 +43,14 @@ export interface PolicyInForce {
 
 export function createPolicyInForce(act: Act, log: { warn(facts: object, sentence: string): void }): PolicyInForce {
   let standing: Standing = { kind: 'none' }
+  let observed = NOTHING_OBSERVED
   return {
     standing: () => standing,
+    observed: () => observed,
     load: async path => {
       if (path === undefined) {
         standing = { kind: 'none' }
+        observed = NOTHING_OBSERVED
         return
       }
       const before = standing.kind === 'policy' ? standing.policy.version : undefined
@@ -53,6 +60,9 @@ export function createPolicyInForce(act: Act, log: { warn(facts: object, sentenc
         // Recorded before it decides anything.
         await act(async change => change.record({ kind: 'policy.loaded', by: 'drawbridge', version: policy.version }))
         standing = { kind: 'policy', policy }
+        observed = observedBy(policy)
+        const patterns = describeObserved(observed)
+        if (patterns.length > 0) log.warn({ patterns }, 'mode: observe: what would be refused here is let through')
         for (const { place, sentence } of unenforced(policy)) log.warn({ place }, sentence)
       } catch (error) {
         if (!(error instanceof PolicyError)) throw error

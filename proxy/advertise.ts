@@ -61,7 +61,7 @@ export async function advertise(
   const session = await gate.open(client, toRead ?? beforePush(operation))
   if ('kind' in session) return refuse(client, session)
   try {
-    const view = toRead?.viewFor(session)
+    const view = toRead?.viewFor(session, gate.showsAll(client))
     const advertisement = rewriteAdvertisement(
       await upstream.advertise(session.signal),
       capabilities =>

@@ -171,9 +171,10 @@ async function one(client: Client, host: Host, exchange: Exchange): Promise<Serv
   let counted = false
   let spent: Refusal | undefined
   try {
-    const view = wanted.viewFor(session)
+    let view = wanted.viewFor(session, !asked && gate.showsAll(client))
     const beyond = view && asked && (await lookAt(asked, client, host, session, view, exchange))
-    if (beyond) {
+    if (beyond && gate.letsThrough(session, beyond)) view = wanted.viewFor(session)
+    else if (beyond) {
       await session.end({ result: 'refused', reason: beyond.sentence })
       return refuse(client, beyond)
     }

@@ -4,7 +4,7 @@ import type { Action, Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.t
 import type { AfterRefusal } from './autorequest.ts'
 import { isFor, whyNotHere } from './bounds.ts'
 import type { Client } from './client.ts'
-import { type Refusal, type RefusalCode, refusal } from './refusal.ts'
+import { onRecord, type Refusal, type RefusalCode, refusal } from './refusal.ts'
 import { Session } from './session.ts'
 
 /** What somebody wants to do, and how to tell whether grants allow it. */
@@ -24,7 +24,15 @@ export interface Wanted {
   readonly mayWait?: true
 }
 
-type Judged = { readonly kind: 'live'; readonly grants: readonly LiveGrant[]; readonly now: number } | Refusal
+type Judged =
+  | {
+      readonly kind: 'live'
+      readonly grants: readonly LiveGrant[]
+      readonly now: number
+      /** It would be refused, were the repository not only observed. */
+      readonly instead?: Refusal
+    }
+  | Refusal
 
 export interface GateOptions {
   ask(ask: Ask): Promise<Answer>
@@ -33,6 +41,8 @@ export interface GateOptions {
   readonly redisSilence: number
   /** Milliseconds between two sweeps over what runs: catches what publish/subscribe lost. */
   readonly sweepEvery: number
+  /** Whether a refusal for this reason is only put on record in this repository, see `followObserved`. */
+  observes?(repository: string, code: RefusalCode): boolean
   onStart?(session: Session): void
   onEnd?(session: Session): void
   onRefused?(refused: OperationRefused): void
@@ -105,6 +115,7 @@ export class Gate {
       ...(wanted.updates && { updates: wanted.updates }),
       ...(wanted.fetch && { fetch: wanted.fetch }),
       ...(wanted.pushOptions?.length && { pushOptions: wanted.pushOptions }),
+      ...(judged.instead && { observed: onRecord(judged.instead) }),
     }
     const session = new Session({
       client,
@@ -113,6 +124,7 @@ export class Gate {
       emit: this.#options.emit,
       onEnd: ended => this.#forget(ended),
     })
+    session.instead = judged.instead
     // Registered before the record is written: a revocation that comes in between must find it.
     this.#running.set(session, wanted)
     this.#watchEnd(session, judged.now)
@@ -137,8 +149,21 @@ export class Gate {
     const judged = await this.#judge(session.client, wanted, spend)
     if (judged.kind === 'refusal') return judged
     session.grants = judged.grants
+    session.instead ??= judged.instead
     this.#watchEnd(session, judged.now)
     return undefined
+  }
+
+  /** Whether what would be refused of a session that runs is only put on record: then it goes on, and its end says so. */
+  letsThrough(session: Session, refused: Refusal): boolean {
+    if (!this.#isObserved(session.client, refused.code)) return false
+    session.instead ??= refused
+    return true
+  }
+
+  /** Whether everything there is to see is shown, whatever the grants name: nothing of it would be refused. */
+  showsAll(client: Client): boolean {
+    return this.#isObserved(client, 'ref-refused')
   }
 
   /** Refuses for a reason the grants have nothing to do with, and records it. */
@@ -206,11 +231,19 @@ export class Gate {
     return this.#closing === 'closed' ? this.#no(client, wanted, 'draining') : this.#judge(client, wanted)
   }
 
-  async #judge(
-    client: Client,
-    wanted: Wanted,
-    spend: readonly string[] = [],
-  ): Promise<Judged> {
+  /** What the policy would refuse is let through where it is only observed. */
+  async #judge(client: Client, wanted: Wanted, spend: readonly string[] = []): Promise<Judged> {
+    const judged = await this.#judgeStrictly(client, wanted, spend)
+    if (judged.kind !== 'refusal' || !this.#isObserved(client, judged.code)) return judged
+    return { kind: 'live', grants: [], now: 0, instead: judged }
+  }
+
+  #isObserved({ caller, repository }: Client, code: RefusalCode): boolean {
+    // A credential that was made for one window is worth nothing beyond it.
+    return caller.request === undefined && this.#options.observes?.(repository, code) === true
+  }
+
+  async #judgeStrictly(client: Client, wanted: Wanted, spend: readonly string[]): Promise<Judged> {
     const { caller, repository } = client
     if (caller.stands?.() === false) return this.#no(client, wanted, 'barred')
     let answer: Answer

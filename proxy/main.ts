@@ -16,13 +16,14 @@ import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../confi
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
+import { createObservedBoard } from '../grant/observe.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { watchCuts } from '../grant/watch.ts'
 import { archive } from './archive.ts'
-import { autoRequests } from './autorequest.ts'
 import { followAuthority } from './authority.ts'
+import { autoRequests } from './autorequest.ts'
 import type { Serve } from './client.ts'
 import { controlPlane } from './control.ts'
 import { fetch } from './fetch.ts'
@@ -32,6 +33,7 @@ import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
 import { boundYoungGeneration } from './memory.ts'
 import { proxyMetrics } from './metrics.ts'
+import { followObserved } from './observing.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
 import { measureReuse } from './reuse/metrics.ts'
@@ -174,7 +176,15 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     sshConnections: () => sshd?.connections() ?? 0,
     silence: () => silence,
     ssh2: ssh2State(),
+    observing: () => observing.patterns().length,
   })
+  const observing = await followObserved({
+    board: createObservedBoard({ redis }),
+    // Whoever was let through by it and no more is cut.
+    onChange: () => gate.recheck(),
+    log,
+  })
+  owned.defer(() => observing.stop())
   const emit = measureEmit(metrics.registry, emitter)
   const gate = new Gate({
     ask: metrics.ask(ask => store.ask(ask)),
@@ -183,6 +193,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       return limits.redisSilence
     },
     sweepEvery: SWEEP_MILLISECONDS,
+    observes: observing.observes,
     onStart: ({ start }) => {
       const { operation, principal, repository, service, action, grants, origin } = start
       const { transport, address } = origin

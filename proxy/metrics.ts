@@ -29,6 +29,8 @@ export function proxyMetrics(of: {
   /** Milliseconds since Redis was last heard. */
   readonly silence: () => number
   readonly ssh2: Ssh2State
+  /** How many patterns of repositories are only observed. */
+  readonly observing: () => number
 }): ProxyMetrics {
   const registry = new Registry()
   const registers = [registry]
@@ -87,6 +89,12 @@ export function proxyMetrics(of: {
     labelNames: ['service'],
     registers,
   })
+  const observed = new Counter({
+    name: 'drawbridge_observed_total',
+    help: 'Operations that were let through only because their repository is observed, by the code of the refusal',
+    labelNames: ['service', 'code'],
+    registers,
+  })
   const signins = new Counter({
     name: 'drawbridge_signins_refused_total',
     help: 'Logins that were refused, by the rule that refused them',
@@ -96,6 +104,7 @@ export function proxyMetrics(of: {
   gauge('drawbridge_sessions_live', 'Operations under way', of.running)
   gauge('drawbridge_ssh_connections', 'SSH connections open', of.sshConnections)
   gauge('drawbridge_redis_silence_seconds', 'Since Redis was last heard', () => of.silence() / 1_000)
+  gauge('drawbridge_observing', 'Patterns of repositories where what would be refused is let through', of.observing)
   gauge('drawbridge_ssh2_patched', '1 when ssh2 has its patch', () => Number(of.ssh2.patched))
   gauge('drawbridge_ssh2_native_crypto', '1 when ssh2 has its native ciphers; 0 costs CPU', () =>
     Number(of.ssh2.nativeCrypto),
@@ -138,13 +147,14 @@ export function proxyMetrics(of: {
       }
       return measured
     },
-    onEnd: ({ start: { service }, outcome, bytesIn, bytesOut, startedAt }) => {
+    onEnd: ({ start: { service }, outcome, bytesIn, bytesOut, startedAt, instead }) => {
       const result = outcome?.result ?? 'failed'
       operations.inc({ service, result, reason: result })
       seconds.observe({ service, result }, (performance.now() - startedAt) / 1_000)
       bytes.inc({ service, direction: 'in' }, bytesIn)
       bytes.inc({ service, direction: 'out' }, bytesOut)
       if (result === 'cut') cuts.inc({ service })
+      if (instead) observed.inc({ service, code: instead.code })
     },
     onRefused: ({ service, code }) => operations.inc({ service, result: 'refused', reason: code }),
     onSigninRefused: ({ origin, code }) => signins.inc({ transport: origin.transport, code }),

@@ -8,6 +8,10 @@ const LAST_MILLISECONDS = 10 * 60_000
  * minutes of its window, how to get more.
  */
 export function notice(session: Session): string {
+  if (session.instead) {
+    const { sentence, hint } = session.instead
+    return `drawbridge: let through because this repository is only observed for now; otherwise: ${sentence}${hint ? `\ndrawbridge: ${hint}` : ''}`
+  }
   const { grant: id, until } = session.window
   const now = performance.now()
   const said = `drawbridge: let through by ${id}, open for ${duration(until - now)} more`

@@ -94,6 +94,10 @@ async function land(
 ): Promise<Served> {
   const proof = new Proof(client, session, commands, options)
   let heldBack: Refusal | undefined
+  const unproved = async () => {
+    const refused = await proof.verdict()
+    return refused && options.gate.letsThrough(session, refused) ? undefined : refused
+  }
   const body = heldPack({
     commands: commands.raw,
     hasPack: commands.hasPack,
@@ -106,7 +110,7 @@ async function land(
     },
     release: async whole => {
       heldBack = whole
-        ? ((await proof.verdict()) ?? (await options.gate.again(session, { consume: true })))
+        ? ((await unproved()) ?? (await options.gate.again(session, { consume: true })))
         : refusal(
             session.operation,
             'protocol',

@@ -25,9 +25,9 @@ export type Tips = Map<string, Set<string>>
 export interface Reading extends Wanted {
   /**
    * What its session is shown of the repository; undefined: all of it, and from then on it goes on only under a grant for
-   * all of it.
+   * all of it. So it is where a refusal was let through, and with `all`.
    */
-  viewFor(session: Session): View | undefined
+  viewFor(session: Session, all?: boolean): View | undefined
   /** Holds it to a grant for one of the refs that are at each thing wanted. */
   hold(wants: readonly ReadonlySet<string>[]): void
 }
@@ -52,8 +52,8 @@ export function reading(wanted: Omit<Wanted, 'actions' | 'covers' | 'explain'>, 
       const ref = named.find(each => !reads(live, [each]))
       return ref && `${ref} is not among the refs your window lets you read`
     },
-    viewFor: session => {
-      if (session.grants.some(readsAll)) held = 'all'
+    viewFor: (session, all = false) => {
+      if (all || session.instead || session.grants.some(readsAll)) held = 'all'
       return held === 'all' ? undefined : { covers: ref => session.grants.some(grant => coversRef(grant, ref)) }
     },
     hold: wants => {

@@ -84,6 +84,11 @@ export function refusal(
   }
 }
 
+/** What is put on record of a refusal that was let through. */
+export function onRecord({ code, sentence }: Refusal): { readonly code: string; readonly reason: string } {
+  return { code, reason: sentence }
+}
+
 /** What a person reads, a line each. Whatever they themselves typed has lost its control characters. */
 export function lines(refused: Refusal): string[] {
   const { sentence, hint, operation } = refused

@@ -1,7 +1,7 @@
 import type { DoneUpdate, Emit, OperationStart } from '../audit/record.ts'
 import type { LiveGrant } from '../grant/grant.ts'
 import type { Client } from './client.ts'
-import type { Refusal } from './refusal.ts'
+import { onRecord, type Refusal } from './refusal.ts'
 
 /** How long a host may take to report on a push of which it has every byte, once the push would have been cut. */
 const SETTLE_MILLISECONDS = 10_000
@@ -31,6 +31,8 @@ export class Session {
   grants: readonly LiveGrant[]
   /** The grant that holds longest, and when it ends if nothing more happens, by `performance.now()`. */
   window: { readonly grant: string; readonly until: number } = { grant: '', until: 0 }
+  /** Why it would have been refused, or cut, were its repository not only observed. */
+  instead: Refusal | undefined
   bytesIn = 0
   bytesOut = 0
   /** Where its answer came from, when the host was not asked for it. */
@@ -133,6 +135,7 @@ export class Session {
         bytesOut: this.bytesOut,
         milliseconds: Math.round(performance.now() - this.startedAt),
         ...(this.reuse && { reuse: this.reuse }),
+        ...(this.instead && !this.start.observed && { observed: onRecord(this.instead) }),
       })
     } catch {
       // The ledger is away; `recover` will close this operation as interrupted.

@@ -13,6 +13,7 @@ export function sections(tally: Tally): Section[] {
     brokenGlass(tally),
     work(tally),
     refused(tally),
+    observed(tally),
     turnedAway(tally),
     suspicious(tally),
     credentials(tally),
@@ -120,6 +121,17 @@ function refused({ refused }: Tally): Section {
     columns: ['Why', 'Person', 'Repository', 'Times', 'Last'],
     rows: refused.rows(({ times }) => times).map(({ name, value }) => [...name, value.times, value.last]),
     more: others(refused, ({ times }) => `${times} refusals`),
+  }
+}
+
+function observed({ observed }: Tally): Section {
+  return {
+    title: 'What would have been refused, and was only observed',
+    evidence: 'SOC 2 CC6.1, CC8.1 · ISO/IEC 27001 A.8.3, A.5.15',
+    note: 'Operations in repositories for which the policy says mode: observe. They were let through without a window that covers them.',
+    columns: ['Why', 'Person', 'Repository', 'Times', 'Last'],
+    rows: observed.rows(({ times }) => times).map(({ name, value }) => [...name, value.times, value.last]),
+    more: others(observed, ({ times }) => `${times} operations`),
   }
 }
 

@@ -58,6 +58,8 @@ export interface Tally {
   readonly votes: Counted<Votes>
   /** By code, principal and repository. */
   readonly refused: Counted<Times>
+  /** The same of what was let through all the same, because its repository is only observed. */
+  readonly observed: Counted<Times>
   /** By code and address. */
   readonly turnedAway: Counted<Times>
   readonly brokenGlass: Listed<Event>
@@ -76,6 +78,7 @@ export function createTally() {
   const work = counted<Work>(() => ({ fetches: 0, pushes: 0, archives: 0, listings: 0, broken: 0, cut: 0, bytes: 0 }))
   const votes = counted<Votes>(() => ({ approved: 0, denied: 0 }))
   const refused = counted<Times>(() => ({ times: 0, last: '' }))
+  const observed = counted<Times>(() => ({ times: 0, last: '' }))
   const turnedAway = counted<Times>(() => ({ times: 0, last: '' }))
   const [brokenGlass, unasked, suspicious, faults, credentials, rules] = Array.from({ length: 6 }, listing) as [
     Listing,
@@ -107,6 +110,9 @@ export function createTally() {
     records++
     first ??= entry
     last = entry
+    if ('observed' in record && record.observed) {
+      again(observed.row([record.observed.code, record.principal, record.repository]), recorded)
+    }
     switch (record.kind) {
       case 'operation.start':
         for (const grant of record.grants) windows.used(grant, recorded)
@@ -173,7 +179,7 @@ export function createTally() {
     finish(): Tally {
       windows.finish()
       return {
-        ...{ records, first, last, windows, work, votes, refused, turnedAway, days },
+        ...{ records, first, last, windows, work, votes, refused, observed, turnedAway, days },
         ...{ brokenGlass, unasked, suspicious, faults, credentials, rules },
       }
     },

@@ -3,7 +3,7 @@ import type { Plan } from './approvers.ts'
 
 /** What a policy says that this gate cannot do yet, and what happens instead; nothing is passed over in silence. */
 export interface Unenforced {
-  /** The rule's place in its file, or the file's name where it is no rule's. */
+  /** The rule's place in its file. */
   readonly place: string
   readonly sentence: string
 }
@@ -11,11 +11,6 @@ export interface Unenforced {
 /** Each is on the safe side: what is said instead opens less than what was written. */
 export function unenforced(policy: Policy): readonly Unenforced[] {
   const found: Unenforced[] = []
-  const observed = policy.mode === 'observe' || policy.standings.some(({ mode }) => mode === 'observe')
-  if (observed) {
-    const sentence = 'mode: observe is not there yet; what would be refused is refused'
-    found.push({ place: policy.files[0] ?? 'policy', sentence })
-  }
   for (const rule of policy.rules) {
     for (const [isSaid, sentence] of shortOf(rule)) {
       if (isSaid) found.push({ place: rule.place, sentence: `rule "${rule.name}": ${sentence}` })
@@ -29,7 +24,7 @@ function shortOf(rule: Rule): readonly (readonly [boolean, string])[] {
   return [
     [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
     [rule.bytes !== undefined, 'bytes are not counted yet; it opens nothing'],
-    [rule.mode === 'observe', 'mode: observe is not there yet; what would be refused is refused'],
+    [rule.mode === 'observe', 'mode: observe holds for repositories, not for rules; what would be refused is refused'],
     [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
     [(who?.onCall.length ?? 0) > 0, 'nobody is known to be on call yet; it lets nobody ask by that'],
     [automatic?.onCall !== undefined, 'nobody is known to be on call yet; nothing is approved by itself'],

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
 import postgres, { type Sql } from 'postgres'
 import type { Settings } from '../../config/settings.ts'
+import { createObservedBoard, describeObserved, readObserved } from '../../grant/observe.ts'
 import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore } from '../../grant/store.ts'
 import { pendingMigrations } from '../migrate.ts'
@@ -80,7 +81,19 @@ async function redisState(redis: Redis): Promise<Finding[]> {
           'it has not been told every revocation, and until then nothing is allowed',
           'start the admin role; its log says what keeps it from telling',
         ),
+    await observedState(redis),
   ]
+}
+
+async function observedState(redis: Redis): Promise<Finding> {
+  const patterns = describeObserved(readObserved(await createObservedBoard({ redis }).get()))
+  return patterns.length === 0
+    ? ok('policy.mode', 'every repository is enforced')
+    : warning(
+        'policy.mode',
+        `only observed, so that nothing is refused there: ${patterns.join(', ')}`,
+        'when the pilot is over, take `mode: observe` out of the policy',
+      )
 }
 
 function postgresFindings(settings: Settings, clocks: Clock[]): Promise<readonly Finding[]> {

@@ -185,13 +185,7 @@ class Visitor {
   #rekeys = 0
   readonly #since = Date.now()
 
-  constructor(
-    socket: Socket,
-    address: string,
-    grace: NodeJS.Timeout,
-    options: SshFrontOptions,
-    front: () => State,
-  ) {
+  constructor(socket: Socket, address: string, grace: NodeJS.Timeout, options: SshFrontOptions, front: () => State) {
     this.#socket = socket
     this.#address = address
     this.#grace = grace

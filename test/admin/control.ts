@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import postgres, { type Sql } from 'postgres'
-import { type Enact, startEnact } from '../../admin/enact.ts'
+import { type Enact, type EnactOptions, startEnact } from '../../admin/enact.ts'
 import { type Act, createAct } from '../../admin/register/act.ts'
 import { cleaner } from '../../audit/clean.ts'
 import { newId } from '../../audit/id.ts'
@@ -23,7 +23,7 @@ export interface Engines {
   readonly sql: Sql
   readonly act: Act
   /** Starts the enactment; ended by `stop` at the latest. */
-  enact(options?: { tokenKeys?: string; clocks?: () => Promise<readonly number[]> }): Enact
+  enact(options?: Partial<Pick<EnactOptions, 'tokenKeys' | 'clocks' | 'observed'>>): Enact
   records(kind?: string): Promise<{ kind: string; [name: string]: unknown }[]>
   grant(over?: Partial<Grant>): Promise<Grant>
   /** Everything forgotten, in both. */

@@ -5,6 +5,7 @@ import { endGrant, extendGrant, findGrant, issueGrant } from '../../admin/regist
 import { registerKey, revokeKey } from '../../admin/register/keys.ts'
 import { bar, lockPrincipal, unlockPrincipal } from '../../admin/register/locks.ts'
 import type { Ask } from '../../grant/grant.ts'
+import { createObservedBoard, NOTHING_OBSERVED, type Observed, readObserved } from '../../grant/observe.ts'
 import { untilReady } from '../../grant/redis.ts'
 import { until } from '../support/program.ts'
 import { type Engines, HOUR, startEngines } from './control.ts'
@@ -78,6 +79,22 @@ describe('the enactment', () => {
     expect(await granted()).toEqual([])
     expect(await engines.store.tokenKeys()).toBe('{"keys":[]}')
     expect((await engines.records('grant.ended')).length).toBe(1)
+  })
+
+  test('tells Redis what is only observed: when that changes, and before the fence opens again', async () => {
+    const board = createObservedBoard({ redis: engines.redis })
+    const pilot: Observed = { repositories: [{ match: ['acme/*'], observe: true }] }
+    let observed = pilot
+    const enact = engines.enact({ observed: { board, now: () => observed } })
+    await open()
+    expect(readObserved(await board.get())).toEqual(pilot)
+    await engines.redis.flushall()
+    await enact.settle(5_000)
+    await open()
+    expect(readObserved(await board.get())).toEqual(pilot)
+    observed = NOTHING_OBSERVED
+    await enact.settle(5_000)
+    expect(readObserved(await board.get())).toEqual(NOTHING_OBSERVED)
   })
 
   test('loses none of 1,000 acknowledged revocations when Redis is flushed', async () => {

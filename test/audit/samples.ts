@@ -29,8 +29,14 @@ export const ONE_OF_EACH: readonly Record[] = [
     identity: { kind: 'certificate', serial: '7', keyId: 'alice@corp', fingerprint: 'SHA256:x', authority: 'SHA256:y' },
     fetch: { wants: 1, haves: 0, depth: '1', filter: 'blob:none', kind: 'clone' },
     pushOptions: ['ci.skip'],
+    observed: { code: 'no-grant', reason: 'no open window' },
   }),
-  end('op-1', { reason: 'x', objects: 3, updates: [{ ...update, result: 'rejected', reason: 'hook declined' }] }),
+  end('op-1', {
+    reason: 'x',
+    objects: 3,
+    observed: { code: 'spent', reason: 'used up' },
+    updates: [{ ...update, result: 'rejected', reason: 'hook declined' }],
+  }),
   {
     kind: 'operation.refused',
     ...operation,

@@ -11,6 +11,7 @@ import { clockFinding } from '../../deploy/doctor/engines.ts'
 import type { Finding } from '../../deploy/doctor/finding.ts'
 import { diagnose } from '../../deploy/doctor/main.ts'
 import { migrate } from '../../deploy/migrate.ts'
+import { createObservedBoard } from '../../grant/observe.ts'
 import { createStore } from '../../grant/store.ts'
 import { makeKey } from '../support/keys.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
@@ -88,6 +89,17 @@ test('a Redis that may throw revocations away, and one that was told nothing, ar
   const ticket = await store.doubt()
   expect(found(await diagnose(settings), 'redis.confirmed')).toMatchObject({ state: 'warning' })
   await store.confirm(ticket)
+})
+
+test('a pilot that nobody has ended is named', async () => {
+  const board = createObservedBoard({ redis: client })
+  expect(found(await diagnose(settings), 'policy.mode')).toMatchObject({ state: 'ok' })
+  await board.put({ repositories: [{ match: ['acme/*'], observe: true }] })
+  expect(found(await diagnose(settings), 'policy.mode')).toMatchObject({
+    state: 'warning',
+    found: 'only observed, so that nothing is refused there: acme/*',
+  })
+  await board.put({ repositories: [] })
 })
 
 test('a forwarder that stands is named with its reason, and one that nobody runs; those of old settings are nobody’s business', async () => {

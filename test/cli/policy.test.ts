@@ -50,8 +50,8 @@ describe('drawbridge policy', () => {
     const beyond = file(
       'beyond.yaml',
       `version: 1
-mode: observe
 requests:
+  - { name: trial, trigger: push, approvers: leads, mode: observe }
   - { name: tree, trigger: push, approvers: leads, paths: docs/** }
   - { name: call, trigger: push, approvers: [on-call:payments] }
 `,
@@ -59,7 +59,7 @@ requests:
     const said = await drawbridge('policy', 'check', beyond)
     expect(said.status).toBe(0)
     for (const sentence of [
-      'beyond.yaml: mode: observe is not there yet; what would be refused is refused',
+      'beyond.yaml:3: rule "trial": mode: observe holds for repositories, not for rules; what would be refused is refused',
       'beyond.yaml:4: rule "tree": paths are not looked at yet; it opens nothing',
       'beyond.yaml:5: rule "call": nobody is known to be on call yet; others have to approve',
     ]) {

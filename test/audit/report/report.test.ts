@@ -103,6 +103,8 @@ describe('out of the database', () => {
       { kind: 'request.approved', by: 'bob', reason: 'break-glass, I say', ...request },
       start('op-1'),
       end('op-1', { result: 'cut' }),
+      start('op-2', { grants: [], observed: { code: 'no-grant', reason: 'no open window' } }),
+      end('op-2', {}),
       { ...ONE_OF_EACH.find(({ kind }) => kind === 'operation.refused')! },
       { kind: 'ledger.gap', by: 'ledger', proxy: 'q', boot: 'b', from: 3, to: 9 },
     ])
@@ -120,6 +122,9 @@ describe('out of the database', () => {
     // An approver's own words do not make glass broken.
     expect(rowsOf(report, 'Emergency').map(row => row[6])).toEqual(['night'])
     expect(rowsOf(report, 'What was refused')).toEqual([['no-grant', 'alice', 'acme/app', 1, expect.any(String)]])
+    expect(rowsOf(report, 'What would have been refused')).toEqual([
+      ['no-grant', 'alice', 'acme/app', 1, expect.any(String)],
+    ])
     expect(rowsOf(report, 'Whether the record').map(row => row.slice(2))).toEqual([['ledger.gap', 'q', 'b', 3, 9]])
   })
 })
