@@ -1,7 +1,7 @@
 /** A stock sshd is the judge of `checkCertificate`: what it lets in we take, what it refuses we refuse. */
 import { writeFileSync } from 'node:fs'
-import { userInfo } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Certificate, certificateLine, FOREVER } from '../../ca/certificate.ts'
 import { checkCertificate } from '../../ca/check.ts'
@@ -13,20 +13,26 @@ import { keySigner } from '../../ca/signer.ts'
 import { temporaryFolder } from '../support/program.ts'
 import { type Sshd, sshOptions, startSshd } from '../support/sshd.ts'
 import { allKeys, keys, run, type TestKey, userCertificate } from './keys.ts'
+import { content, REVOKED_KEY_ID, REVOKED_SERIALS, signed, TRUSTED, USER } from './random.ts'
 
-const user = userInfo().username
-const authorities = [keys.ed25519, keys.p384, keys.rsa]
+/** How many random ones a suite tries; `CERTIFICATES=1000` tries as many as asked for. */
+const COUNT = Number(process.env.CERTIFICATES ?? 32)
+/** Below sshd's own MaxStartups. */
+const AT_ONCE = 4
+
+const user = USER
+const authorities = TRUSTED
 const krl: Krl = {
   ...EMPTY_KRL,
-  certificates: [{ authority: keys.ed25519.blob, serials: [[100n, 199n]], keyIds: ['left@example.org'] }],
+  certificates: [{ authority: keys.ed25519.blob, serials: [[...REVOKED_SERIALS]], keyIds: [REVOKED_KEY_ID] }],
   keys: [keys.p521.blob],
 }
 
 let sshd: Sshd
 const directory = temporaryFolder('ca-sshd')
+const krlFile = join(directory, 'krl')
 
 beforeAll(async () => {
-  const krlFile = join(directory, 'krl')
   writeFileSync(krlFile, encodeKrl(krl))
   sshd = await startSshd({
     trustedUserCAKeys: authorities.map(({ blob }) => publicKeyLine(blob)),
@@ -37,10 +43,15 @@ afterAll(() => sshd.stop())
 
 let count = 0
 
-async function letsIn(certificate: Certificate, subject: TestKey): Promise<boolean> {
+/** Where ssh looks for it: beside its key. */
+function written(certificate: Certificate, subject: TestKey): string {
   const key = join(directory, `key-${++count}`)
   writeFileSync(key, opensshPrivateKey(subject.privateKey), { mode: 0o600 })
   writeFileSync(`${key}-cert.pub`, `${certificateLine(certificate, '')}\n`)
+  return key
+}
+
+async function letsIn(key: string): Promise<boolean> {
   try {
     await run('ssh', [...sshOptions({ key }), '-p', String(sshd.port), `${user}@127.0.0.1`, 'true'])
     return true
@@ -97,30 +108,63 @@ const cases: Case[] = [
   ['with a revoked serial', 'revoked', { serial: 150n }],
   ['with that serial from another authority', 'ok', { serial: 150n }, keys.p384],
   ['with the serial after the revoked ones', 'ok', { serial: 200n }],
-  ['with a revoked key id', 'revoked', { keyId: 'left@example.org' }],
+  ['with a revoked key id', 'revoked', { keyId: REVOKED_KEY_ID }],
 ]
 
 test.each(cases)(
   'a certificate %s: %s, and sshd thinks so too',
   async (_, expected, changes, authority = keys.ed25519, subject = keys.p256) => {
     const certificate = await userCertificate(authority, subject, { ...valid, ...changes })
-    const result = checkCertificate(certificate, {
-      type: 'user',
-      principal: user,
-      address: '127.0.0.1',
-      now: Date.now(),
-      isAuthority: blob => authorities.some(trusted => trusted.blob.equals(blob)),
-      isRevoked: revocations(krl).isRevoked,
-      criticalOptions: ['force-command'],
-    })
-    expect(result.ok ? 'ok' : result.code).toBe(expected)
-    expect(await letsIn(certificate, subject)).toBe(result.ok)
+    expect(predicted(certificate)).toBe(expected)
+    expect(await letsIn(written(certificate, subject))).toBe(expected === 'ok')
   },
 )
+
+/** What we say to it: `ok`, or why not. */
+function predicted(certificate: Certificate): string {
+  const result = checkCertificate(certificate, {
+    type: 'user',
+    principal: user,
+    address: '127.0.0.1',
+    now: Date.now(),
+    isAuthority: blob => authorities.some(trusted => trusted.blob.equals(blob)),
+    isRevoked: revocations(krl).isRevoked,
+    criticalOptions: ['force-command'],
+  })
+  return result.ok ? 'ok' : result.code
+}
+
+test(`of ${COUNT} random certificates sshd lets in exactly those that we do, and ssh-keygen -Q calls revoked those that we do`, {
+  timeout: 60_000 + COUNT * 500,
+}, async () => {
+  const set = await Promise.all(
+    fc.sample(content, COUNT).map(async random => {
+      const certificate = await signed(random)
+      return { certificate, key: written(certificate, random.subject) }
+    }),
+  )
+  const files = set.map(({ key }) => `${key}-cert.pub`)
+  // Its exit status is 1 where one is revoked.
+  const asked = await run('ssh-keygen', ['-Q', '-f', krlFile, ...files]).catch((error: { stdout: string }) => error)
+  const revoked = asked.stdout.match(/^.*: (ok|REVOKED)$/gm)?.map(line => line.endsWith(' REVOKED'))
+  expect(revoked).toEqual(set.map(({ certificate }) => revocations(krl).isRevoked(certificate)))
+
+  const wrong: object[] = []
+  const left = [...set]
+  const judge = async () => {
+    for (let one = left.pop(); one !== undefined; one = left.pop()) {
+      const ours = predicted(one.certificate)
+      const theirs = await letsIn(one.key)
+      if (theirs !== (ours === 'ok')) wrong.push({ ours, theirs, certificate: certificateLine(one.certificate, '') })
+    }
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, judge))
+  expect(wrong).toEqual([])
+})
 
 test('an RSA authority signs with SHA-2, which sshd asks for', async () => {
   const sha256: TestKey = { ...keys.rsa, signer: keySigner(keys.rsa.privateKey, 'rsa-sha2-256') }
   const certificate = await userCertificate(sha256, keys.p256, valid)
-  expect(await letsIn(certificate, keys.p256)).toBe(true)
+  expect(await letsIn(written(certificate, keys.p256))).toBe(true)
   expect(sshd.log()).toContain(fingerprint(keys.rsa.blob))
 })
