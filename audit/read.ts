@@ -5,8 +5,8 @@ import type { Record } from './record.ts'
 
 /** In one page of a listing. */
 export const PAGE_RECORDS_MAX = 1_000
-/** Looked through one by one before the index of refs or grants is asked. */
-const NEAR_RECORDS = 2_000
+/** How far is looked for a ref or a grant, one stretch behind the other; the first is looked through record by record. */
+const STRETCHES_RECORDS = [2_000, 50_000, Number.POSITIVE_INFINITY] as const
 /** Fetched at once where the whole ledger is read. */
 const STRIDE_RECORDS = 2_000
 
@@ -74,17 +74,35 @@ interface Range {
 }
 
 // Refs and grants are lists; their index gives matches in no order, so all of them have to be fetched and sorted. The main branch of a
-// busy ledger has too many for that, but those are close by: look there first, and use the index for what is rare.
-async function pageByList(sql: Sql, filters: Filters, range: Range, wanted: number): Promise<StoredRow[]> {
-  const { forward, above } = range
-  const upTo = forward ? range.upTo : Math.min(range.upTo, await lastSeq(sql))
-  const near = forward
-    ? { forward, above, upTo: Math.min(upTo, above + NEAR_RECORDS) }
-    : { forward, above: Math.max(above, upTo - NEAR_RECORDS), upTo }
-  const far = forward ? { forward, above: near.upTo, upTo } : { forward, above, upTo: near.above }
-  const found = await page(sql, filters, near, wanted, 'walk')
-  if (found.length === wanted || far.above >= far.upTo) return found
-  return [...found, ...(await page(sql, filters, far, wanted - found.length, 'sort'))]
+// busy ledger has too many for that, but those are close by: look there first, in a piece that is walked, then in one in which the index
+// finds few enough, and over everything only for what is rare.
+async function pageByList(sql: Sql, filters: Filters, asked: Range, wanted: number): Promise<StoredRow[]> {
+  const { since, until, ...rest } = filters
+  const { forward, above, upTo } = await narrowed(sql, asked, since, until)
+  const found: StoredRow[] = []
+  let from = forward ? above : upTo
+  for (const stretch of STRETCHES_RECORDS) {
+    const piece = forward
+      ? { forward, above: from, upTo: Math.min(upTo, from + stretch) }
+      : { forward, above: Math.max(above, from - stretch), upTo: from }
+    if (piece.above >= piece.upTo) break
+    const how = stretch === STRETCHES_RECORDS[0] ? 'walk' : 'sort'
+    found.push(...(await page(sql, rest, piece, wanted - found.length, how)))
+    if (found.length === wanted) break
+    from = forward ? piece.upTo : piece.above
+  }
+  return found
+}
+
+/** Where there is anything at all: neither after the last record nor outside of the times asked for. */
+async function narrowed(sql: Sql, { forward, above, upTo }: Range, since?: Date, until?: Date): Promise<Range> {
+  const [row] = await sql<{ last: number; first: number; end: number }[]>`
+    select coalesce(max(seq), 0)::float8 as last,
+      ${since === undefined ? sql`0::float8` : sql`${firstSince(sql, since)}::float8`} as first,
+      ${until === undefined ? sql`${Number.MAX_SAFE_INTEGER}::float8` : sql`${firstSince(sql, until)}::float8`} as end
+    from audit.record`
+  const { last = 0, first = 0, end = 0 } = row ?? {}
+  return { forward, above: Math.max(above, first - 1), upTo: Math.min(upTo, last, end - 1) }
 }
 
 /** `sort` hides from the planner that the primary key is in the wanted order, so that it does not walk it in hope of an early match. */
@@ -169,16 +187,31 @@ export async function lastSeq(sql: Sql): Promise<number> {
   return row?.seq ?? 0
 }
 
+/** The next records that pass the filters, bodies unread: as many as are read at once. */
+export async function readStride(sql: Sql, after: number, filters: Filters = {}): Promise<StoredRow[]> {
+  return await sql<StoredRow[]>`
+    select ${projection(sql)} from audit.record where seq > ${after} ${conditions(sql, filters)} order by record.seq limit ${STRIDE_RECORDS}`
+}
+
 /** The whole ledger after a sequence number, in strides, bodies unread; ends at the last record there was when it got there. */
 export async function* readRows(sql: Sql, after = 0, filters: Filters = {}): AsyncGenerator<StoredRow[]> {
-  let at = after
+  yield* strides(after, at => readStride(sql, at, filters))
+}
+
+/** One stride after another, each asked for while the one before is worked on: the database and its reader work at once. */
+async function* strides<Row extends { readonly seq: number }>(
+  after: number,
+  fetch: (after: number) => Promise<Row[]>,
+): AsyncGenerator<Row[]> {
+  let coming = fetch(after)
   for (;;) {
-    const rows = await sql<StoredRow[]>`
-      select ${projection(sql)} from audit.record where seq > ${at} ${conditions(sql, filters)} order by record.seq limit ${STRIDE_RECORDS}`
+    const rows = await coming
     const last = rows.at(-1)
     if (!last) return
+    coming = fetch(last.seq)
+    // Whoever reads no further hears nothing of what became of it.
+    coming.catch(() => {})
     yield rows
-    at = last.seq
   }
 }
 
@@ -189,17 +222,15 @@ export interface Indexed extends Linked {
 
 /** The whole ledger with its index columns, for the verifier: who owns the database may change those alone to hide a record. */
 export async function* readIndexed(sql: Sql, after = 0): AsyncGenerator<Indexed[]> {
-  let at = after
-  for (;;) {
-    const rows = await sql<(StoredRow & Facets)[]>`
+  const fetch = async (at: number) => [
+    ...(await sql<(StoredRow & Facets)[]>`
       select ${projection(sql)}, kind, operation, principal, actor, repository, action, result, grants, refs
-      from audit.record where seq > ${at} order by record.seq limit ${STRIDE_RECORDS}`
-    const last = rows.at(-1)
-    if (!last) return
+      from audit.record where seq > ${at} order by record.seq limit ${STRIDE_RECORDS}`),
+  ]
+  for await (const rows of strides(after, fetch)) {
     yield rows.map(({ kind, operation, principal, actor, repository, action, result, grants, refs, ...row }) => ({
       ...linked(row),
       indexed: { kind, operation, principal, actor, repository, action, result, grants, refs },
     }))
-    at = last.seq
   }
 }

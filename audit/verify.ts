@@ -172,7 +172,8 @@ function columnsFault(entry: Linked | Indexed): Fault | undefined {
   if (!('indexed' in entry)) return undefined
   const said = facets(entry.record)
   for (const name of Object.keys(said) as (keyof typeof said)[]) {
-    if (canonical(said[name]) === canonical(entry.indexed[name])) continue
+    // Most are words, and a list is equal only by what is in it.
+    if (said[name] === entry.indexed[name] || canonical(said[name]) === canonical(entry.indexed[name])) continue
     return {
       seq: entry.seq,
       what: `its index column ${name} does not say what the record says; searches do not find it`,

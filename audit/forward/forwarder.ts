@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres'
 import { createAlarm } from '../alarm.ts'
 import type { Log } from '../emit.ts'
-import { lastSeq, readRows, type StoredRow } from '../read.ts'
+import { lastSeq, readStride, type StoredRow } from '../read.ts'
 
 /** How long a new record waits when nobody wakes the forwarder. */
 const POLL_MILLISECONDS = 1_000
@@ -146,7 +146,7 @@ function startLane({
   }
 
   async function nextBatch(after: number, upTo: number | undefined): Promise<Batch | undefined> {
-    const { value: rows = [] } = await readRows(sql, after).next()
+    const rows = await readStride(sql, after)
     // Not there any more: retention was faster.
     const limit = upTo !== undefined && rows[0] && rows[0].seq <= upTo ? upTo : undefined
     const taken: StoredRow[] = []

@@ -175,10 +175,13 @@ test('the database and the process judge every filter alike', async () => {
 test('searches by ref and by grant find all there is, near and far, in either direction', async () => {
   await writing(async emit => void (await Promise.all(Array.from({ length: 5200 }, (_, i) => emit(varied(i))))))
   const all = (await gather(readRows(sql))).flat().map(linked)
+  const halfway = new Date(all[2_600]!.recorded)
   for (const wanted of [
     { ref: 'refs/heads/b1' },
     { grant: 'g-3' },
     { ref: 'refs/heads/b0', principal: 'bob' },
+    { ref: 'refs/heads/b1', until: halfway },
+    { grant: 'g-3', since: halfway },
   ] satisfies Filters[]) {
     const expected = all.filter(entry => matches(entry, wanted)).map(entry => entry.seq)
     const forward: number[] = []
