@@ -71,12 +71,22 @@ export interface SlackSettings extends Told {
   readonly api?: URL | undefined
 }
 
-export type ChannelSettings = WebhookSettings | EmailSettings | SlackSettings
+export interface TeamsSettings extends Told {
+  readonly type: 'teams'
+  /** A workflow that posts to a channel. Its address is its secret. */
+  readonly url?: URL | undefined
+  /** A workflow that posts to the chat of the person whom the message names. */
+  readonly chat?: URL | undefined
+}
+
+export type ChannelSettings = WebhookSettings | EmailSettings | SlackSettings | TeamsSettings
 
 /** How a person is reached, where that cannot be told from the names they sign in with. */
 export interface Reach {
   readonly email?: string | undefined
   readonly slack?: string | undefined
+  /** The name they sign in to Microsoft 365 with, where that is not the address. */
+  readonly teams?: string | undefined
 }
 
 export interface NotifySettings {

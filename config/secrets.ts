@@ -22,8 +22,12 @@ export function secretsOf(settings: Settings): string[] {
   const visit = (value: unknown, name: string): void => {
     if (typeof value === 'string') {
       for (const secret of isSecret(name, value) ? linesOf(value) : passwordIn(value)) found.add(secret)
-    } else if (value instanceof URL) visit(value.href, name)
-    else if (value instanceof Map) for (const [key, each] of value) visit(each, String(key))
+    } else if (value instanceof URL) {
+      visit(value.href, name)
+      // Workflows of Microsoft's are opened by nothing but this part of their address.
+      const signature = value.searchParams.get('sig')
+      if (signature) for (const spelling of [signature, encodeURIComponent(signature)]) found.add(spelling)
+    } else if (value instanceof Map) for (const [key, each] of value) visit(each, String(key))
     else if (Array.isArray(value)) for (const each of value) visit(each, name)
     else if (typeof value === 'object' && value !== null) {
       for (const [key, each] of Object.entries(value)) visit(each, key)

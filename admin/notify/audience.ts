@@ -22,6 +22,22 @@ export interface Audience {
   reach(person: string): Reach
 }
 
+/** Whoever is asked, with the person behind the address, and whoever is told; each address once. */
+export function eachPerson(
+  { asked, told, reach }: Audience,
+  addressOf: (reach: Reach) => string | undefined,
+): { readonly address: string; readonly person?: string }[] {
+  const found = new Map<string, { address: string; person?: string }>()
+  for (const person of asked) {
+    const address = addressOf(reach(person))
+    if (address !== undefined) found.set(address, { address, person })
+  }
+  for (const address of told.map(person => addressOf(reach(person)))) {
+    if (address !== undefined && !found.has(address)) found.set(address, { address })
+  }
+  return [...found.values()]
+}
+
 /** After these nothing more is decided about a request; who was asked is told so. */
 const OUTCOMES: ReadonlySet<Event> = new Set([
   'request.approved',

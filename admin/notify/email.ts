@@ -1,22 +1,13 @@
 import { createTransport } from 'nodemailer'
 import type { EmailSettings } from '../../config/notify.ts'
+import { eachPerson } from './audience.ts'
 import { type Channel, ChannelError, type Delivery } from './channel.ts'
-import type { LinkClaims } from './link.ts'
+import { type LinkFor, linkOf } from './link.ts'
 import { escapeHtml } from './page.ts'
 import { details, headline, subject } from './words.ts'
 
 const CONNECT_MILLISECONDS_MAX = 8_000
 const SUBJECT_CHARACTERS_MAX = 200
-
-/** A link for one person to decide one request, where the gate can be reached by one. */
-export type LinkFor = (decision: {
-  readonly channel: string
-  readonly via: LinkClaims['via']
-  readonly person: string
-  readonly request: string
-  readonly digest: string
-  readonly lapses: number
-}) => string | undefined
 
 /**
  * Notices by mail. Whoever is asked gets a link of their own; a mail that only tells has none. All mails about a request are one
@@ -43,14 +34,9 @@ export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel
   return {
     name,
     recipients: async (_, { asked, told, reach }) => {
-      const found = new Map<string, { address: string; person?: string }>()
-      for (const person of asked) {
-        const { email } = reach(person)
-        if (email !== undefined) found.set(email, { address: email, person })
-      }
-      const others = [...told.map(person => reach(person).email), ...settings.also]
-      for (const email of others) if (email !== undefined && !found.has(email)) found.set(email, { address: email })
-      return [...found.values()]
+      const found = eachPerson({ asked, told, reach }, ({ email }) => email)
+      const known = new Set(found.map(({ address }) => address))
+      return [...found, ...settings.also.filter(one => !known.has(one)).map(address => ({ address }))]
     },
     send: async (delivery, signal) => {
       if (delivery.recipient === '') throw new ChannelError('an address is needed: --to ADDRESS', { lasting: true })
@@ -65,19 +51,10 @@ export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel
     close: async () => transport.close(),
   }
 
-  function mail({ id, content, recipient, person, first }: Delivery, messageId: string) {
+  function mail(delivery: Delivery, messageId: string) {
+    const { id, content, recipient, person, first } = delivery
     const { request } = content.data
-    const link =
-      person === undefined || request === undefined
-        ? undefined
-        : linkFor({
-            channel: name,
-            via: 'email',
-            person,
-            request: request.id,
-            digest: request.digest,
-            lapses: Date.parse(request.lapses_at),
-          })
+    const link = linkOf(linkFor, { name, via: 'email' }, delivery)
     const way = request && person !== undefined ? `drawbridge request approve ${request.id}` : undefined
     const head = headline(content)
     const rows = details(content)

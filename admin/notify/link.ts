@@ -2,6 +2,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { openPrivateDirectory, readPrivate, writeDurably } from '../../ca/durable.ts'
+import type { Delivery } from './channel.ts'
 
 /**
  * One-time links: who may decide about which request, as it was worded, until when. The token is the claims in base64url, a dot,
@@ -29,6 +30,28 @@ const claims = z.strictObject({
 export type LinkClaims = z.infer<typeof claims>
 
 export type LinkCode = 'malformed' | 'signature' | 'expired'
+
+/** A link for one person to decide one request, where the gate can be reached by one. */
+export type LinkFor = (decision: {
+  readonly channel: string
+  readonly via: LinkClaims['via']
+  readonly person: string
+  readonly request: string
+  readonly digest: string
+  readonly lapses: number
+}) => string | undefined
+
+/** The link that belongs into this delivery: it has one where somebody is asked. */
+export function linkOf(
+  linkFor: LinkFor,
+  { name: channel, via }: { readonly name: string; readonly via: LinkClaims['via'] },
+  { person, content }: Delivery,
+): string | undefined {
+  const { request } = content.data
+  if (person === undefined || request === undefined) return undefined
+  const { id, digest, lapses_at } = request
+  return linkFor({ channel, via, person, request: id, digest, lapses: Date.parse(lapses_at) })
+}
 
 /** @param folder private to the control plane; made where it is missing, with a key in it */
 export async function loadOrCreateLinkKey(folder: string): Promise<Buffer> {

@@ -2,11 +2,12 @@ import type { Log } from '../../audit/emit.ts'
 import type { ChannelSettings, NotifySettings } from '../../config/notify.ts'
 import type { Settings } from '../../config/settings.ts'
 import type { Channel } from './channel.ts'
-import { emailChannel, type LinkFor } from './email.ts'
-import { signLink } from './link.ts'
+import { emailChannel } from './email.ts'
+import { type LinkFor, signLink } from './link.ts'
 import { type Notify, type NotifyOptions, startNotify } from './notify.ts'
 import type { Refuse } from './refusals.ts'
 import { slackChannel } from './slack/slack.ts'
+import { teamsChannel } from './teams.ts'
 import type { Deciding } from './vote.ts'
 import { webhookChannel } from './webhook.ts'
 
@@ -57,6 +58,8 @@ function openChannel(
       return webhookChannel(settings)
     case 'email':
       return emailChannel(settings, linkFor)
+    case 'teams':
+      return teamsChannel(settings, linkFor)
     case 'slack':
       return slackChannel(settings, { people, deciding: options, refuse: options.refuse, log: options.log })
   }

@@ -92,9 +92,19 @@ const channels = {
     signingSecret,
     appToken,
   })),
+  teams: section({
+    type: z.literal('teams'),
+    url: outside(HTTPS_FORM, ['https:'])
+      .optional()
+      .describe('A workflow that posts to a channel. Write { file: PATH }: its address is its secret.'),
+    chat: outside(HTTPS_FORM, ['https:'])
+      .optional()
+      .describe('A workflow that posts to the chat of "recipient"; approvers get their links by it.'),
+    ...told,
+  }).refine(({ url, chat }) => url !== undefined || chat !== undefined, { error: 'expected url, chat or both' }),
 }
 
-const channel = z.discriminatedUnion('type', [channels.webhook, channels.email, channels.slack], {
+const channel = z.discriminatedUnion('type', [channels.webhook, channels.email, channels.slack, channels.teams], {
   error: `expected a mapping whose type is ${Object.keys(channels).join(', ')}`,
 })
 
@@ -111,6 +121,7 @@ export const notify = section({
       section({
         email: mailAddress.optional(),
         slack: matching(/^[UW][A-Z0-9]{2,20}$/, "a member's id such as U012ABC").optional(),
+        teams: mailAddress.optional(),
       }),
     )
     .default({})
@@ -118,7 +129,7 @@ export const notify = section({
   channels: z
     .record(matching(/^[a-z0-9][a-z0-9-]{0,39}$/, 'a name of lower-case letters, digits and -'), channel)
     .default({})
-    .describe('Where notices go, by name: type webhook, email or slack.'),
+    .describe('Where notices go, by name: type webhook, email, slack or teams.'),
 }).transform(({ ending, give_up: giveUp, people, channels: named }) => ({
   ending,
   giveUp,

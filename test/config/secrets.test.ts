@@ -76,6 +76,7 @@ notify:
     web: { type: webhook, url: https://hooks.example/, secret: ${webhook('n')} }
     mail: { type: email, smtp: smtps://mail.example:465, username: gate, password: planted-mail, from: gate@acme.example }
     chat: { type: slack, token: xoxb-planted-slack, channel: C012ABC, signing_secret: ${'a1'.repeat(16)}, app_token: xapp-planted-slack }
+    team: { type: teams, url: "https://flow.example/workflows/1?api-version=1&sig=planted-teams" }
 hooks:
   siem: { type: revoke, secret: ${webhook('h')} }
 `,
@@ -88,6 +89,7 @@ hooks:
     'planted-mail',
     'xoxb-planted-slack',
     'xapp-planted-slack',
+    'planted-teams',
     'a1'.repeat(16),
   ]
   expect(secrets).toEqual(expect.arrayContaining([...planted, ...['f', 'n', 'h'].map(webhook)]))
