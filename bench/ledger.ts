@@ -1,27 +1,41 @@
-// How fast the ledger is: node bench/ledger.ts [records]
+// How fast the ledger is: node bench/ledger.ts [RECORDS] [--publish] [--explain]
 // A PostgreSQL cluster of its own (fsync on); every figure is of the whole way, from JavaScript to disk or back.
 import type { KeyObject } from 'node:crypto'
 import { mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import postgres, { type Sql } from 'postgres'
 import { createEmitter } from '../audit/emit.ts'
 import { exportLedger, FORMATS } from '../audit/export.ts'
 import type { Head } from '../audit/head.ts'
 import { startLedger } from '../audit/main.ts'
 import { type Filters, list, readIndexed, readRows } from '../audit/read.ts'
-import type { OperationEnd, OperationStart } from '../audit/record.ts'
+import type { OperationEnd, OperationStart, Record } from '../audit/record.ts'
 import { verifyLedger } from '../audit/verify.ts'
 import { migrate } from '../deploy/migrate.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import setup from '../test/support/setup.ts'
+import { fill } from './fill.ts'
+import { type Goal, goalTable } from './table.ts'
 
-const RECORDS = Number(process.argv[2] ?? 100_000)
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { publish: { type: 'boolean', default: false }, explain: { type: 'boolean', default: false } },
+})
+const RECORDS = Number(positionals[0] ?? 100_000)
+if (!Number.isInteger(RECORDS) || RECORDS < 1_000) {
+  process.stderr.write(`bench: a thousand records or more, not ${positionals[0]}\n`)
+  process.exit(2)
+}
 /** Emitting at once, as so many connections would. */
 const LANES = 1_000
-const QUERY_ROUNDS = 20
+const QUERY_ROUNDS = 40
+const QUERY_MILLISECONDS_MAX = 50
 const FOLLOWERS = 100
 const LATENCY_ROUNDS = 200
+/** The time a million records may take to be verified is a rate for any number of them. */
+const VERIFY_RECORDS_PER_SECOND = Math.ceil(1_000_000 / 60)
 
 const log = { info() {}, warn: report, error: report }
 function report(facts: object, message: string): void {
@@ -30,14 +44,23 @@ function report(facts: object, message: string): void {
   )
 }
 
-const say = (what: string, figure: string) => process.stdout.write(`${what.padEnd(52)}${figure.padStart(22)}\n`)
-const perSecond = (count: number, milliseconds: number) =>
-  `${Math.round((count / milliseconds) * 1000).toLocaleString('en')} records/s`
-const at = (sorted: readonly number[], share: number) =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
-const spread = (times: number[]) => {
-  const sorted = times.toSorted((a, b) => a - b)
-  return `${at(sorted, 0.5).toFixed(2)} / ${at(sorted, 0.99).toFixed(2)} ms`
+const figures: [what: string, figure: string][] = []
+const goals: Goal[] = []
+function say(what: string, figure: string): void {
+  process.stderr.write(`${what.padEnd(60)}${figure.padStart(22)}\n`)
+  figures.push([what, figure])
+}
+function rate(what: string, count: number, milliseconds: number, least?: number): void {
+  const figure = Math.round((count / milliseconds) * 1_000)
+  say(what, `${figure.toLocaleString('en')} records/s`)
+  if (least !== undefined) goals.push({ what, figure, unit: 'records/s', least })
+}
+function times(what: string, taken: readonly number[]): { readonly p50: number; readonly p99: number } {
+  const sorted = taken.toSorted((a, b) => a - b)
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
+  const [p50, p99] = [at(0.5), at(0.99)]
+  say(what, `${p50.toFixed(2)} / ${p99.toFixed(2)} ms`)
+  return { p50, p99 }
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
@@ -68,7 +91,24 @@ const start = (i: number): OperationStart => ({
   origin: { transport: 'ssh', address: '192.0.2.7', connection: `c-${i}`, agent: 'OpenSSH_9.2p1' },
   protocol: 0,
   grants: [`g-${i % 5_000}`],
-  updates: [{ ref: `refs/heads/topic-${i % 10_000}`, old: '0'.repeat(40), new: 'a'.repeat(40), action: 'create' }],
+  updates: [{ ref: refOf(i), old: '0'.repeat(40), new: 'a'.repeat(40), action: 'create' }],
+})
+
+/** Half of all push to one branch, some to another, the rest each to one of their own. */
+const refOf = (i: number) =>
+  i % 2 === 0 ? 'refs/heads/main' : i % 100 === 1 ? 'refs/heads/develop' : `refs/heads/topic-${i % 10_000}`
+
+const issued = (i: number): Record => ({
+  kind: 'grant.issued',
+  by: `admin-${i % 20}`,
+  grant: `g-${i % 5_000}`,
+  principal: `person-${i % 500}`,
+  repository: `acme/repository-${i % 2_000}`,
+  actions: ['create', 'update'],
+  refs: [],
+  starts: '2026-01-01T00:00:00.000Z',
+  expires: '2026-01-01T01:00:00.000Z',
+  reason: `PAY-${i}`,
 })
 
 const end = (i: number): OperationEnd => ({
@@ -85,14 +125,14 @@ const database = await startPostgres()
 const sql = postgres(database.url, { max: 6, onnotice() {} })
 await migrate(sql, 'deploy/migrations')
 const heads: Head[] = []
-/** As many as were emitted, and a few more where one was refused late and tried again. */
-let total = RECORDS
+/** About as many as were asked for. */
+let total = 0
 const keys: KeyObject[] = []
 
 await fillInbox(sql)
 await link(sql)
 await sql`analyze audit.record`
-await queries(sql)
+await queries()
 await exports(sql)
 await verifying(sql)
 await latency(sql)
@@ -100,19 +140,31 @@ await sql.end()
 await database.stop()
 removeFolders()
 
+const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? 'unknown'}, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, node ${process.versions.node}`
+const heading = `${machine}; ${total.toLocaleString('en')} records. Times are p50 / p99.`
+const table = ['| work | figure |', '|---|---|', ...figures.map(([what, figure]) => `| ${what} | ${figure} |`)].join(
+  '\n',
+)
+const text = [heading, '', goalTable(goals), '', table].join('\n')
+process.stdout.write(`${text}\n`)
+if (options.publish) fill('docs/figures.md', 'ledger', text)
+
 async function fillInbox(sql: Sql): Promise<void> {
   const { emit, close } = await createEmitter({ sql, proxy: 'bench', boot: 'fill', log })
   let next = 0
   const lane = async () => {
     while (next < RECORDS / 2) {
       const i = next++
+      if (i % 50 === 0) await untilTaken(() => emit(issued(i)))
       await untilTaken(() => emit(start(i)))
       await untilTaken(() => emit(end(i)))
     }
   }
   const took = await timed(() => Promise.all(Array.from({ length: LANES }, lane)))
   await close()
-  say(`into the inbox, durable, ${LANES} at once`, perSecond(RECORDS, took))
+  // A few more where one was refused late and tried again.
+  total = (await sql<{ count: number }[]>`select count(*)::int from audit.inbox`)[0]!.count
+  rate(`into the inbox, durable, ${LANES} at once`, total, took, 20_000)
 }
 
 /** A machine that is busy otherwise may let a record wait too long; a client would try again as well. */
@@ -138,38 +190,72 @@ async function ledger(sql: Sql, appended?: (seq: number) => void) {
 
 async function link(sql: Sql): Promise<void> {
   const done = Promise.withResolvers<void>()
-  total = (await sql<{ count: number }[]>`select count(*)::int from audit.inbox`)[0]!.count
   const took = await timed(async () => {
     const { key, close } = await ledger(sql, seq => seq >= total && done.resolve())
     keys.push(key.publicKey)
     await done.promise
     await close()
   })
-  say('from the inbox into the chain', perSecond(total, took))
+  rate('from the inbox into the chain', total, took, 20_000)
 }
 
-async function queries(sql: Sql): Promise<void> {
-  const middle = (await list(sql, {}, { after: Math.floor(RECORDS / 2) }, 1))[0]!
+/** A client that is told the plan of whatever takes too long. */
+function explaining(): Sql {
+  return postgres(database.url, {
+    max: 1,
+    onnotice: ({ message = '' }) => void process.stderr.write(`${message}\n`),
+    connection: {
+      session_preload_libraries: 'auto_explain',
+      'auto_explain.log_min_duration': QUERY_MILLISECONDS_MAX,
+      'auto_explain.log_level': 'notice',
+      'auto_explain.log_analyze': true,
+    },
+  })
+}
+
+async function queries(): Promise<void> {
+  const sql = options.explain ? explaining() : postgres(database.url, { max: 1 })
+  const middle = (await list(sql, {}, { after: Math.floor(total / 2) }, 1))[0]!
+  const halfway = new Date(middle.recorded)
+  const principal = 'person-77'
   const asked: { [name: string]: Filters } = {
-    'newest 100': {},
-    'of one person': { principal: 'person-77' },
-    'of one repository': { repository: 'acme/repository-42' },
-    'of one repository and person': { repository: 'acme/repository-42', principal: 'person-42' },
-    'of one ref': { ref: 'refs/heads/topic-7' },
-    'of one grant': { grant: 'g-123' },
-    'of one operation': { operation: `op-${Math.floor(RECORDS / 4)}` },
-    'by result (1 in 2,000)': { result: 'cut' },
-    'of a kind that does not occur': { kind: 'ledger.gap' },
-    'of a person with a result': { principal: 'person-0', result: 'cut' },
-    'before a time half way': { until: new Date(middle.recorded) },
-    'of a person before that time': { until: new Date(middle.recorded), principal: 'person-77' },
-    'of nobody': { principal: 'nobody', result: 'ok' },
+    'the newest': {},
+    principal: { principal },
+    actor: { actor: 'admin-0' },
+    repository: { repository: 'acme/repository-42' },
+    'ref: a rare one': { ref: 'refs/heads/topic-7' },
+    'ref: in half of all': { ref: 'refs/heads/main' },
+    'ref: in one of a hundred': { ref: 'refs/heads/develop' },
+    'action: in all': { action: 'push' },
+    'action: in none': { action: 'archive' },
+    'result: one in 2,000': { result: 'cut' },
+    grant: { grant: 'g-123' },
+    operation: { operation: `op-${Math.floor(total / 4)}` },
+    kind: { kind: 'grant.issued' },
+    'kind: in none': { kind: 'ledger.gap' },
+    since: { since: halfway },
+    until: { until: halfway },
+    'principal, until': { principal, until: halfway },
+    'principal, since': { principal, since: halfway },
+    'principal, repository': { principal: 'person-42', repository: 'acme/repository-42' },
+    'principal, result': { principal: 'person-0', result: 'cut' },
+    'ref, principal': { principal, ref: 'refs/heads/topic-77' },
+    'ref in half of all, repository': { ref: 'refs/heads/main', repository: 'acme/repository-42' },
+    'ref in half of all, until': { ref: 'refs/heads/main', until: halfway },
+    'ref in half of all, result': { ref: 'refs/heads/main', kind: 'operation.start', result: 'cut' },
+    'grant, until': { grant: 'g-123', until: halfway },
+    'principal: nobody': { principal: 'nobody', result: 'ok' },
   }
+  let slowest = { what: '', figure: 0 }
   for (const [name, filters] of Object.entries(asked)) {
-    const times: number[] = []
-    for (let i = 0; i < QUERY_ROUNDS; i++) times.push(await timed(() => list(sql, filters, {}, 100)))
-    say(`100 records ${name}, p50 / p99`, spread(times))
+    const taken: number[] = []
+    for (let i = 0; i < QUERY_ROUNDS; i++) taken.push(await timed(() => list(sql, filters, {}, 100)))
+    const { p99 } = times(`query by ${name}`, taken)
+    if (p99 > slowest.figure) slowest = { what: name, figure: p99 }
   }
+  const what = `the slowest of ${Object.keys(asked).length} queries, p99: by ${slowest.what}`
+  goals.push({ what, figure: slowest.figure, unit: 'ms', most: QUERY_MILLISECONDS_MAX })
+  await sql.end()
 }
 
 async function exports(sql: Sql): Promise<void> {
@@ -177,7 +263,7 @@ async function exports(sql: Sql): Promise<void> {
     const took = await timed(async () => {
       for await (const _ of exportLedger(readRows(sql), format, 'bench'));
     })
-    say(`export as ${format}`, perSecond(RECORDS, took))
+    rate(`export as ${format}`, total, took, 50_000)
   }
 }
 
@@ -186,7 +272,7 @@ async function verifying(sql: Sql): Promise<void> {
     const verdict = await verifyLedger({ entries: readIndexed(sql), heads, keys })
     if (!verdict.ok || verdict.records !== total) throw new Error(JSON.stringify(verdict))
   })
-  say(`verify, with ${heads.length} heads`, perSecond(RECORDS, took))
+  rate(`verify, with ${heads.length} heads`, total, took, VERIFY_RECORDS_PER_SECOND)
 }
 
 async function latency(sql: Sql): Promise<void> {
@@ -202,14 +288,16 @@ async function latency(sql: Sql): Promise<void> {
   })
   const durable: number[] = []
   for (let i = 0; i < LATENCY_ROUNDS; i++) {
-    const id = RECORDS + i
+    const id = total + i
     emitted.set(`op-${id}`, performance.now())
     durable.push(await timed(() => emit(start(id))))
     await new Promise(resolve => setTimeout(resolve, 5))
   }
   while (arrivals.length < FOLLOWERS * LATENCY_ROUNDS) await new Promise(resolve => setTimeout(resolve, 10))
-  say('one record durable, p50 / p99', spread(durable))
-  say(`from emit to each of ${FOLLOWERS} followers, p50 / p99`, spread(arrivals))
+  const alone = times('one record durable', durable)
+  goals.push({ what: 'one record durable, p50', figure: alone.p50, unit: 'ms', most: 1 })
+  const heard = times(`from emit to each of ${FOLLOWERS} followers`, arrivals)
+  goals.push({ what: `from emit to each of ${FOLLOWERS} followers, p99`, figure: heard.p99, unit: 'ms', most: 250 })
   stop.abort()
   await Promise.all(following)
   await close()

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -13,6 +13,7 @@ import { infoRefs } from './cases/requests.ts'
 import { idle, revoke } from './cases/sessions.ts'
 import { atOnce, lsRemote, smallPush } from './cases/small.ts'
 import { clone, push } from './cases/whole.ts'
+import { fill } from './fill.ts'
 import { picture } from './picture.ts'
 import { startStand } from './stand.ts'
 import { type Figure, figureTable, type Goal, goalTable } from './table.ts'
@@ -30,8 +31,6 @@ const HELP = `The figures of the README: the same work through each way in turn,
 cases: ${CASES.map(({ name }) => name).join(', ')}
 `
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const BEGIN = '<!-- bench:begin -->'
-const END = '<!-- bench:end -->'
 
 const { values: options } = parseArgs({
   options: {
@@ -91,18 +90,9 @@ process.stdout.write([heading, '', goalTable(goals), '', figureTable(figures), '
 process.exit(0)
 
 function publish(): void {
-  fill('README.md', [heading, '', goalTable(goals)].join('\n'))
-  fill('docs/figures.md', [heading, '', figureTable(figures)].join('\n'))
+  fill('README.md', 'bench', [heading, '', goalTable(goals)].join('\n'))
+  fill('docs/figures.md', 'bench', [heading, '', figureTable(figures)].join('\n'))
   writeFileSync(join(ROOT, 'docs/bench.svg'), picture(figures, heading))
-}
-
-/** Puts `text` between a page's two marks. */
-function fill(page: string, text: string): void {
-  const path = join(ROOT, page)
-  const before = readFileSync(path, 'utf8')
-  const [begin, end] = [before.indexOf(BEGIN) + BEGIN.length, before.indexOf(END)]
-  if (end < begin) throw new Error(`${page} has no ${BEGIN} … ${END}`)
-  writeFileSync(path, `${before.slice(0, begin)}\n${text}\n${before.slice(end)}`)
 }
 
 function whole(name: 'rounds' | 'megabytes', fallback: number): number {
