@@ -14,6 +14,7 @@ import { audit } from './api/audit.ts'
 import { authorityFiles } from './api/authority.ts'
 import { autoRequests } from './api/autorequest.ts'
 import { requireWithin } from './api/bound.ts'
+import { cliFiles } from './api/cli.ts'
 import type { Control } from './api/control.ts'
 import { FOR_ITSELF, spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
@@ -132,6 +133,7 @@ export async function createApi(
   if (links)
     await app.register(async pages => linkRoutes(pages, { sql, act, policy, now: () => store.now(), ...links }))
   await app.register(authorityFiles, control)
+  await app.register(cliFiles)
   const { people } = control
   if (people !== undefined) await app.register(async pages => browserRoutes(pages, control, people))
   await app.register(

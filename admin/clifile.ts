@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { dirname, join, posix } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/**
+ * `git access` as one file, made of the sources this gate runs: whoever fetches it has exactly what its operator has, and needs
+ * nothing but Node. The same sources make the same bytes.
+ */
+export interface CliFile {
+  readonly content: string
+  /** Of the content, hexadecimal. */
+  readonly sha256: string
+}
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+/** What is run, and what git calls by the path beside it. */
+const ENTRIES = ['cli/git-access.ts', 'cli/git-credential-drawbridge.ts']
+const LIBRARY = 'commander'
+const IMPORTS = /(?:from |import |import\()['"](\.{1,2}\/[\w./-]+)['"]/g
+
+/** @throws when sources are not where this program is, or import what is not theirs to have */
+export async function makeCliFile(): Promise<CliFile> {
+  const library = dirname(fileURLToPath(import.meta.resolve(LIBRARY)))
+  const inLibrary = `node_modules/${LIBRARY}`
+  const read = (path: string) =>
+    readFile(path.startsWith(inLibrary) ? join(library, path.slice(inLibrary.length)) : join(ROOT, path), 'utf8')
+
+  const { version } = JSON.parse(await read('package.json')) as { version: string }
+  const files = new Map([['package.json', JSON.stringify({ type: 'module', version })]])
+  for (const path of ['package.json', 'LICENSE'].map(name => `${inLibrary}/${name}`)) files.set(path, await read(path))
+  const wanted = [...ENTRIES, `${inLibrary}/index.js`]
+  for (let path = wanted.pop(); path !== undefined; path = wanted.pop()) {
+    if (files.has(path)) continue
+    if (!/^(?:cli|node_modules\/commander)\//.test(path))
+      throw new Error(`the CLI imports ${path}, which is not its own`)
+    const content = await read(path)
+    files.set(path, content)
+    for (const [, name = ''] of content.matchAll(IMPORTS)) {
+      wanted.push(posix.join(posix.dirname(path), name))
+    }
+  }
+
+  const packed = JSON.stringify(Object.fromEntries([...files].sort(([a], [b]) => (a < b ? -1 : 1))))
+  const launcher = await read('cli/unpack.mjs')
+  const content = launcher
+    .replace("const HASH = ''\n", () => `const HASH = '${sha256(packed).slice(0, 16)}'\n`)
+    .replace('const FILES = {}\n', () => `const FILES = ${packed}\n`)
+  if (!content.includes(packed)) throw new Error('cli/unpack.mjs has no place for the files')
+  return { content, sha256: sha256(content) }
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
