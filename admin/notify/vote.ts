@@ -45,7 +45,15 @@ export async function voteByChannel(deciding: Deciding, vote: ChannelVote): Prom
   await castVote(act, { standing, caller }, ballot, await now())
 }
 
-async function callerOf(sql: Sql, standing: Standing, { person, channel }: ChannelVote): Promise<Caller> {
+/**
+ * A person who came by a channel, as a caller of the API.
+ * @throws Problem when they are locked out
+ */
+export async function callerOf(
+  sql: Sql,
+  standing: Standing,
+  { person, channel }: Pick<ChannelVote, 'person' | 'channel'>,
+): Promise<Caller> {
   const isTheirs = ({ principal }: { principal: string }) => personBehind(standing, principal) === person
   if ((await listLocks(sql)).some(lock => lock.locked && isTheirs(lock))) {
     throw new Problem(403, 'locked', `${person} is locked`)

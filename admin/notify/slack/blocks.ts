@@ -43,12 +43,13 @@ export function messageBlocks(content: Payload): KnownBlock[] {
   return blocks
 }
 
-/** What is said where blocks are not shown, such as in a notification. This one is mrkdwn, so its three characters are escaped. */
-export function fallback(content: Payload): string {
+/** What is said where blocks are not shown, such as in a notification. */
+export const fallback = (content: Payload): string => escapeMrkdwn(headline(content).slice(0, FALLBACK_CHARACTERS_MAX))
+
+/** Text for where Slack reads mrkdwn: without these three characters there is no link and no mention. */
+export function escapeMrkdwn(text: string): string {
   const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;' }
-  return headline(content)
-    .slice(0, FALLBACK_CHARACTERS_MAX)
-    .replace(/[&<>]/g, one => escapes[one] ?? one)
+  return text.replace(/[&<>]/g, one => escapes[one] ?? one)
 }
 
 /** Asks once more, and for a reason. */

@@ -4,16 +4,14 @@ import { z } from 'zod'
 import type { Log } from '../../../audit/emit.ts'
 import type { SlackSettings } from '../../../config/notify.ts'
 import { Problem } from '../../api/problem.ts'
-import { listRequests } from '../../register/requests.ts'
 import { personBehind } from '../../voter.ts'
 import type { Refuse } from '../refusals.ts'
 import { type Deciding, voteByChannel } from '../vote.ts'
-import { APPROVE, DECIDE, DENY, decisionModal, lastModal } from './blocks.ts'
+import { accessCommand } from './access.ts'
+import { APPROVE, DECIDE, DENY, decisionModal, escapeMrkdwn, lastModal } from './blocks.ts'
 
 /** What people do in Slack: press a button, send the form it opens, type `/access`. */
 
-const LISTED_MAX = 10
-const LOOKED_THROUGH_MAX = 500
 /** After three seconds Slack tells the person that it did not work. */
 const PATIENCE_MILLISECONDS = 2_000
 
@@ -66,7 +64,7 @@ export function slackInteractions(options: {
   readonly patience?: number
 }): Interactions {
   const { settings, people, web, deciding, refuse, log } = options
-  const { policy, sql } = deciding
+  const { policy } = deciding
   const patience = options.patience ?? PATIENCE_MILLISECONDS
   let workspace: Promise<string | undefined> | undefined
 
@@ -150,20 +148,12 @@ export function slackInteractions(options: {
   }
 
   async function typed(
-    { user_id, team_id }: z.infer<typeof command>,
+    { user_id, team_id, text }: z.infer<typeof command>,
     address: string | undefined,
   ): Promise<SlackReply> {
     const person = await personOf(user_id, team_id, address)
     if (person === undefined) return { text: UNKNOWN }
-    const standing = policy.standing()
-    const found = await listRequests(sql, { limit: LOOKED_THROUGH_MAX })
-    const own = found.filter(({ request }) => personBehind(standing, request.asked.principal) === person)
-    const lines = own.slice(0, LISTED_MAX).map(({ request }) => {
-      const where = request.asked.targets.map(({ repository }) => repository).join(', ')
-      return `${request.id}  ${request.state}  ${where}`
-    })
-    const list = lines.length === 0 ? 'You have no requests.' : `Your last requests:\n${lines.join('\n')}`
-    return { text: `${list}\nTo ask, in a terminal: git access request` }
+    return { text: escapeMrkdwn(await accessCommand(deciding, { person, channel: settings.name, text })) }
   }
 
   return {

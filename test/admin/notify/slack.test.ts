@@ -10,7 +10,10 @@ import { sampleNotice } from '../../../admin/notify/sample.ts'
 import { messageBlocks } from '../../../admin/notify/slack/blocks.ts'
 import { signatureFault } from '../../../admin/notify/slack/signature.ts'
 import { slackChannel } from '../../../admin/notify/slack/slack.ts'
-import { findRequest } from '../../../admin/register/requests.ts'
+import { lockPrincipal } from '../../../admin/register/locks.ts'
+import { findRequest, listRequests } from '../../../admin/register/requests.ts'
+import { writeToken } from '../../../admin/register/tokens.ts'
+import type { Role } from '../../../ca/token.ts'
 import type { Reach, SlackSettings } from '../../../config/notify.ts'
 import { type SlackServer, startSlack } from './slackserver.ts'
 import { type Stage, standing, startStage } from './stage.ts'
@@ -289,13 +292,76 @@ describe('what is not from Slack', () => {
   })
 })
 
-test("/access lists what is one's own, and nothing to a stranger", async () => {
-  const id = await stage.ask()
-  const command = (user: string) =>
-    deliver(new URLSearchParams({ command: '/access', text: '', user_id: user, team_id: 'T1' }).toString())
-  expect((await command('UDANA')).body.text).toContain(id)
-  expect((await command('UMONA')).body.text).toContain('You have no requests.')
-  expect((await command('UBOT')).body.text).toContain('does not know who you are')
+describe('/access', () => {
+  const command = async (user: string, text = ''): Promise<string> => {
+    const said = { command: '/access', text, user_id: user, team_id: 'T1', trigger_id: slack.trigger() }
+    return (await deliver(new URLSearchParams(said).toString())).body.text
+  }
+  const token = (principal: string, roles: Role[], id = `t-${principal}`) =>
+    stage.telling(async change => {
+      const expires = new Date(Date.now() + 3_600_000)
+      await writeToken(change, { id, principal, roles, expires }, 'root')
+    })
+  const requests = async () => (await listRequests(stage.sql, { limit: 9 })).map(({ request }) => request)
+
+  test("lists what is one's own, and nothing to a stranger", async () => {
+    const id = await stage.ask()
+    expect(await command('UDANA')).toContain(id)
+    expect(await command('UMONA')).toContain('You have no requests.')
+    expect(await command('UBOT', 'request acme/api --push')).toContain('does not know who you are')
+    expect(await requests()).toHaveLength(1)
+  })
+
+  test('asks, under the name its person showed the gate last, by the rules of the policy', async () => {
+    await token('dana@acme.example', ['developer'])
+    const text =
+      'request acme/api.git —push --ref main,release/1 --for 30 minutes --ticket PAY-7 --reason fix <!channel> it'
+    const answer = await command('UDANA', text)
+    const [request] = await requests()
+    expect(answer).toBe(`${request?.id} waits for approval; it stands in the channel.`)
+    expect(request?.asked).toMatchObject({
+      principal: 'dana@acme.example',
+      targets: [
+        { repository: 'acme/api', actions: ['create', 'update'], refs: ['refs/heads/main', 'refs/heads/release/1'] },
+      ],
+      window: 1_800_000,
+      ticket: 'PAY-7',
+      reason: 'fix <!channel> it',
+    })
+    expect(await command('UDANA', text)).toContain('already')
+    // Whoever asked by one name approves by none.
+    await sender.round()
+    await deliver(press('Approve', 'UDANA'))
+    await deliver(submit('UDANA', null))
+    expect(await stateOf(request?.id ?? '')).toBe('requested')
+    expect(await command('UDANA', 'request acme/else --fetch')).toMatch(/approved .*acme\/else {2}to 20/)
+  })
+
+  test.each([
+    ['nothing to ask for', 'request acme/api', 'actions'],
+    ['no repository', 'request --push', 'name one repository'],
+    ['two', 'request acme/a acme/b --push', 'name one repository'],
+    ['an option there is none of', 'request acme/api --sudo', 'there is no --sudo'],
+    ['a window longer than the rule has', 'request acme/api --push --for 90h', '4h'],
+    ['a repository the policy knows nothing of', 'request other/api --push', 'no rule'],
+    ['a repository that is none', 'request ../etc --push', 'repository'],
+    ['another word', 'approve r-1', '/access request REPOSITORY'],
+  ])('with %s files nothing and says what is wrong', async (_, text, said) => {
+    await token('dana', ['developer'])
+    expect(await command('UDANA', text)).toContain(said)
+    expect(await requests()).toEqual([])
+  })
+
+  test('asks for nobody who has no sign-in, token or key, may not ask, or is locked out', async () => {
+    const ask = () => command('UDANA', 'request acme/api --push')
+    expect(await ask()).toContain('knows no sign-in, token or key')
+    await token('dana', ['auditor'])
+    expect(await ask()).toContain('knows no sign-in, token or key')
+    await token('dana', ['developer'], 't-more')
+    await lockPrincipal(stage.telling, { principal: 'dana@acme.example', by: 'kim', reason: 'gone' })
+    expect(await ask()).toContain('dana is locked')
+    expect(await requests()).toEqual([])
+  })
 })
 
 test('what people typed is no link, no mention and no markup', async () => {
