@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { canonical } from './canonical.ts'
 import type { Record } from './record.ts'
 
 /** A ref, reason or user agent longer than this is cut; what was cut can be compared by its digest. */
@@ -41,13 +42,18 @@ interface Caps {
 /** Cleans a record; made once with the secrets the process knows, so that those are recognised whatever they look like. */
 export type Clean = (record: Record) => Record
 
+/** A cleaned record, and its canonical JSON. */
+export interface Spelled {
+  readonly record: Record
+  readonly body: string
+}
+
 /**
  * Makes the function every record goes through before it is written: one record is one line and harmless on a terminal, no string
  * or list is beyond its cap, numbers are integers, and no secret is left, neither one of `secrets` nor anything that looks like one.
  */
 export function cleaner(secrets: readonly string[] = []): Clean {
-  // Short values (an empty password, `git`) would blot out half of every record.
-  const known = secrets.filter(secret => secret.length >= 8).sort((a, b) => b.length - a.length)
+  const known = worthHiding(secrets)
 
   function cleanString(text: string, caps: Caps): string {
     // Redacted before it is cut: a cut through the middle would leave half a secret that no pattern knows.
@@ -75,6 +81,46 @@ export function cleaner(secrets: readonly string[] = []): Clean {
     const tight = { characters: TIGHT_STRING_CHARACTERS_MAX, items: TIGHT_LIST_ITEMS_MAX }
     return (fits ? loose : cleanValue(record, tight)) as Record
   }
+}
+
+/**
+ * Makes the function that cleans a record and spells it. Nearly every record is clean as it comes, and short: then one look at
+ * its spelling tells, where cleaning it would take as many looks as it has strings.
+ *
+ * What it makes throws a TypeError for a record that has no canonical form even when cleaned.
+ */
+export function speller(secrets: readonly string[] = []): (record: Record) => Spelled {
+  const known = worthHiding(secrets)
+  const clean = cleaner(secrets)
+  return record => {
+    const body = spellingAsItIs(record)
+    if (body !== undefined && isClean(body, known)) return { record, body }
+    const cleaned = clean(record)
+    return { record: cleaned, body: canonical(cleaned) }
+  }
+}
+
+function spellingAsItIs(record: Record): string | undefined {
+  try {
+    return canonical(record)
+  } catch {
+    // A fraction or a lone surrogate: cleaning mends both.
+    return undefined
+  }
+}
+
+/**
+ * Whether cleaning would change nothing, told by a record's canonical JSON. Without a backslash in it every string stands there
+ * letter for letter, so that whatever is found in one is found here too; what is no longer than a string may be has none too long.
+ */
+function isClean(body: string, known: readonly string[]): boolean {
+  if (body.length > STRING_CHARACTERS_MAX || body.includes('\\') || body.search(UNPRINTABLE) >= 0) return false
+  return !SECRETS.some(([pattern]) => body.search(pattern) >= 0) && !known.some(secret => body.includes(secret))
+}
+
+/** Longest first. Short values (an empty password, `git`) would blot out half of every record. */
+function worthHiding(secrets: readonly string[]): string[] {
+  return secrets.filter(secret => secret.length >= 8).sort((a, b) => b.length - a.length)
 }
 
 /** A control character as JSON would escape it, in plain sight: an investigator still sees what was tried. */

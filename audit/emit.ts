@@ -1,7 +1,6 @@
 import type { Sql } from 'postgres'
 import { type Outcome, outcomeOf, TookTooLong, within } from './attempt.ts'
-import { canonical } from './canonical.ts'
-import { cleaner } from './clean.ts'
+import { type Spelled, speller } from './clean.ts'
 import { endOfInterrupted, endOfRefused } from './ending.ts'
 import { insertRecords, type Numbered, type OpenOperation, openOperations } from './inbox.ts'
 import type { Emit, Record } from './record.ts'
@@ -113,7 +112,7 @@ interface Batch {
 export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   const { proxy, boot, log } = options
   const secrets = new Set(options.secrets)
-  let clean = cleaner([...secrets])
+  let spell = speller([...secrets])
   const spool: Spool | undefined = options.spool && (await openSpool(options.spool.file, options.spool.bytes))
   const spools = (options.spool?.bytes ?? 0) > 0
 
@@ -132,14 +131,14 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   if (mode === 'direct') drained.resolve()
 
   async function emit(record: Record): Promise<void> {
-    const cleaned = clean(record)
-    let body: string
+    let spelled: Spelled
     try {
-      body = canonical(cleaned)
+      spelled = spell(record)
     } catch (cause) {
       throw new LedgerError('ERR_LEDGER_RECORD', `${record.kind}: ${messageOf(cause)}`, { cause })
     }
     if (closing) throw new LedgerError('ERR_LEDGER_CLOSED', 'the ledger is closed: this process is stopping')
+    const { body } = spelled
     const share = shareOfQueue(record)
     if (queue.length >= QUEUE_RECORDS_MAX * share || queuedBytes + body.length > QUEUE_BYTES_MAX * share) {
       throw new LedgerError('ERR_LEDGER_FULL', 'too many records wait for the database; try again shortly')
@@ -147,7 +146,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     const at = Date.now()
     return await new Promise<void>((resolve, reject) => {
       const expires = performance.now() + EMIT_WAIT_MILLISECONDS
-      queue.push({ record: cleaned, body, at, expires, resolve, reject, rejected: false })
+      queue.push({ ...spelled, at, expires, resolve, reject, rejected: false })
       queuedBytes += body.length
       wake()
     })
@@ -340,7 +339,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     recover,
     conceal(more) {
       for (const secret of more) secrets.add(secret)
-      clean = cleaner([...secrets])
+      spell = speller([...secrets])
     },
     state: () => ({
       ledger: mode === 'spooling' ? 'spooling' : lastError ? 'away' : 'there',

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { JSONWebKeySet } from 'jose'
 import type { Origin } from '../audit/record.ts'
 import { SESSION_AUDIENCE, SESSION_ISSUER, verifyToken } from '../ca/token.ts'
@@ -51,16 +51,16 @@ export function identifier({ tokenKeys, now }: IdentifyOptions) {
   }
 
   return async (token: string, origin: Origin): Promise<Caller | { readonly refused: string }> => {
-    const hash = createHash('sha256').update(token).digest('base64')
-    let claims = remembered.get(hash)
+    const digest = hash('sha256', token, 'base64')
+    let claims = remembered.get(digest)
     if (!claims || claims.expires <= now()) {
-      remembered.delete(hash)
+      remembered.delete(digest)
       const verified = await verify(token)
       if ('refused' in verified) return verified
       claims = verified
       // The oldest goes first: a Map keeps the order of insertion.
       if (remembered.size >= REMEMBERED_MAX) remembered.delete(remembered.keys().next().value as string)
-      remembered.set(hash, claims)
+      remembered.set(digest, claims)
     }
     const { principal, id, signin, request } = claims
     const credentials = [`token:${id}`, ...(signin === undefined ? [] : [`signin:${signin}`])]

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { isIPv6 } from 'node:net'
 
 /** How failed credentials slow their source down. */
@@ -74,7 +74,7 @@ export function createThrottle(options: ThrottleOptions): Throttle {
 }
 
 function digest(credential: string): string {
-  return createHash('sha256').update(credential).digest('base64')
+  return hash('sha256', credential, 'base64')
 }
 
 /** Whoever has one IPv6 address has its whole /64. Expects the canonical form of `plainAddress`. */

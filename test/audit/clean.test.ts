@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { canonical } from '../../audit/canonical.ts'
-import { cleaner, LIST_ITEMS_MAX, RECORD_BYTES_MAX, STRING_CHARACTERS_MAX } from '../../audit/clean.ts'
+import { cleaner, LIST_ITEMS_MAX, RECORD_BYTES_MAX, STRING_CHARACTERS_MAX, speller } from '../../audit/clean.ts'
 import type { Record } from '../../audit/record.ts'
 import { end, start } from './records.ts'
 
@@ -88,4 +88,52 @@ test('what looks like a credential is taken out, prose is left alone', () => {
   ]) {
     expect(reasonOf(prose)).toBe(prose)
   }
+})
+
+const TRICKY = fc.constantFrom(
+  ...[
+    'password',
+    ' = hunter22',
+    '=',
+    ':',
+    '\n',
+    '\\',
+    '"',
+    'Bearer ',
+    'aGVsbG8gd29ybGQ=',
+    '-----BEGIN RSA PRIVATE KEY-----',
+    'MII',
+  ],
+  ...[
+    'eyJhbGciOiJub25l',
+    '.',
+    'ghp_0123456789abcdef0',
+    'https://bob',
+    ':pw@host',
+    '\u202e',
+    '\u007f',
+    '\ud800',
+    's3cr3t-of-ours',
+    'x'.repeat(600),
+  ],
+)
+
+test('a record that is spelled as it comes is spelled as one that was cleaned, whatever a person typed', () => {
+  const secrets = ['s3cr3t-of-ours', 'of "theirs"']
+  const spell = speller(secrets)
+  fc.assert(
+    fc.property(fc.array(fc.oneof(TRICKY, fc.string()), { maxLength: 4 }), fc.double(), (parts, duration) => {
+      for (const record of [refused(parts.join('')), end('op-1', { reason: parts.join(''), milliseconds: duration })]) {
+        const cleaned = cleaner(secrets)(record)
+        expect(spell(record).body).toBe(canonical(cleaned))
+        expect(canonical(spell(record).record)).toBe(canonical(cleaned))
+      }
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('a record with nothing to clean is not made anew', () => {
+  const record = start('op-1')
+  expect(speller(['s3cr3t-of-ours'])(record).record).toBe(record)
 })
