@@ -8,6 +8,7 @@ import type { Action, Bounds } from '../grant/grant.ts'
 import type { Caller } from './api/access.ts'
 import { Problem } from './api/problem.ts'
 import { carry } from './decide.ts'
+import { onCallNow } from './oncall.ts'
 import { type Standing, WITHOUT_POLICY } from './policy.ts'
 import type { Act, Change } from './register/act.ts'
 import {
@@ -151,7 +152,7 @@ export function prospectOf(
   if (standing.kind === 'none') return withoutPolicy(common, wish)
 
   const asked: Asked = { ...wish, asker: askerOf(caller, address), targets: common.targets }
-  const said = asking(standing.policy, asked, facts, now)
+  const said = asking(standing.policy, asked, { onCall: onCallNow(standing, now), ...facts }, now)
   if (said.kind === 'refused') return said
   const { terms } = said
   const rules = terms.rules.map(name => standing.policy.byName.get(name))

@@ -2,6 +2,7 @@ import type { Asker } from '../config/policy/govern.ts'
 import { foldIdentity, personOf, standsInFor } from '../config/policy.ts'
 import type { Caller } from './api/access.ts'
 import type { Authority, Voter } from './approval.ts'
+import { onCallNow, schedulesOf } from './oncall.ts'
 import { roleGroup, type Standing } from './policy.ts'
 import type { Request } from './request.ts'
 
@@ -30,6 +31,7 @@ export function askerOf(caller: Caller, address: string | undefined): Asker {
 export function voterOf(standing: Standing, caller: Caller, now: number): Voter {
   const person = personBehind(standing, caller.principal)
   const kind = kindOf(caller.principal)
+  const onCall = onCallNow(standing, now)
   const delegators = standing.kind === 'policy' ? standsInFor(standing.policy, person, now) : []
   return {
     principal: caller.principal,
@@ -40,9 +42,10 @@ export function voterOf(standing: Standing, caller: Caller, now: number): Voter 
       ...(kind === 'person' ? [...groupsOf(standing, person), ...(caller.groups ?? [])] : []),
       ...caller.roles.map(roleGroup),
     ],
-    onCall: [],
+    // A machine is on call as little as it is in a group.
+    onCall: kind === 'person' ? schedulesOf(onCall, person) : [],
     standsInFor: delegators.map((lender): Authority => {
-      return { person: lender, groups: groupsOf(standing, lender), onCall: [] }
+      return { person: lender, groups: groupsOf(standing, lender), onCall: schedulesOf(onCall, lender) }
     }),
   }
 }

@@ -7,6 +7,7 @@ import type { Lookup } from './policy/lookup.ts'
 import type { Naming } from './policy/naming.ts'
 import type { Networks } from './policy/network.ts'
 import type { Quota } from './policy/quota.ts'
+import type { Rota } from './policy/rota.ts'
 
 /** The policy as it was understood: every default in place, every name resolved, ready to be asked. Made by `policy/load.ts`. */
 export interface Policy {
@@ -24,6 +25,8 @@ export interface Policy {
   readonly standings: readonly Standing[]
   readonly standingLookup: Lookup
   readonly classes: ReadonlyMap<string, Class>
+  /** Schedules of its own, by name. */
+  readonly rotas: ReadonlyMap<string, Rota>
 }
 
 export type Mode = 'enforce' | 'observe'

@@ -4,6 +4,7 @@ import type { Policy, Rule } from '../../config/policy.ts'
 import { Problem } from '../api/problem.ts'
 import { carry } from '../decide.ts'
 import { fileRequest } from '../file.ts'
+import { onCallNow } from '../oncall.ts'
 import type { Standing } from '../policy.ts'
 import type { Act, Change } from '../register/act.ts'
 import { findLock } from '../register/locks.ts'
@@ -88,7 +89,7 @@ async function ask(
   if (why !== undefined) throw refused(why)
   if ((await findLock(change.sql, principal))?.locked) throw refused(`${principal} is locked`)
   const who = identify(policy, { principal, kind: kindOf(principal), groups: [] })
-  const rule = rules.find(one => mayAsk(one.who, who, {}))
+  const rule = rules.find(one => mayAsk(one.who, who, { onCall: onCallNow(standing, at) }))
   if (rule === undefined) throw refused(`no rule that waits for this names ${principal}`)
   if (rule.refs.length === 0 && event.ref === undefined)
     throw refused(`the host does not say of which branch it is, and rule "${rule.name}" names no refs`)

@@ -1,9 +1,14 @@
 import { type Class, type Delegation, foldIdentity, type People, type Standing } from '../policy.ts'
 import { readDuration } from '../units.ts'
+import { readClock, readDays, weekly } from './hours.ts'
 import type { Fault } from './problems.ts'
+import type { Rota } from './rota.ts'
 import { type ClassDocument, type PolicyDocument, readDate } from './schema.ts'
 
-/** What a policy says beside its rules: who is who, who stands in for whom, and which repositories are of which class. */
+/**
+ * What a policy says beside its rules: who is who, who stands in for whom, who is on call, and which repositories are of
+ * which class.
+ */
 
 const DAY = 86_400_000
 
@@ -67,6 +72,30 @@ export function compileDelegations(document: PolicyDocument, people: People, com
     if (until <= since) complain({ path: ['delegates', index, 'until'], message: 'until comes before since' })
     return { from, to, since, until }
   })
+}
+
+export function compileRotas(document: PolicyDocument, people: People, complain: Complain): ReadonlyMap<string, Rota> {
+  const persons = (names: string | readonly string[]) =>
+    listOf(names).map(name => people.persons.get(foldIdentity(name)) ?? foldIdentity(name))
+  const rotas = Object.entries(document.on_call ?? {}).map(([name, said]): [string, Rota] => {
+    const zone = said.zone ?? document.time_zone ?? 'UTC'
+    if (!said.shifts && !said.turns && !said.overrides)
+      complain({ path: ['on_call', name], message: 'nobody is ever on call by this; add shifts, turns or overrides' })
+    const shifts = (said.shifts ?? []).map(shift => {
+      const days = listOf(shift.days).flatMap(day => readDays(day)!)
+      const hours = weekly(zone, [{ days, from: readClock(shift.from)!, to: readClock(shift.to)! }])
+      return { hours, people: persons(shift.people) }
+    })
+    const overrides = (said.overrides ?? []).map((override, index) => {
+      const [from, until] = [readDate(override.from)!, readDate(override.until)!]
+      if (until <= from)
+        complain({ path: ['on_call', name, 'overrides', index, 'until'], message: 'until comes before from' })
+      return { from, until, people: persons(override.people) }
+    })
+    const turns = said.turns && { zone, since: readDate(said.turns.since)!, people: persons(said.turns.people) }
+    return [name, { shifts, ...(turns && { turns }), overrides }]
+  })
+  return new Map(rotas)
 }
 
 export function compileClasses(document: PolicyDocument): Map<string, Class> {

@@ -189,6 +189,9 @@ function clockOf(zone: string): Intl.DateTimeFormat {
   return clock
 }
 
+/** The zone's wall clock at an instant, as milliseconds that count its own days and hours. */
+export const localAt = (zone: string, instant: number): number => instant + offsetAt(zone, instant)
+
 /** Milliseconds to add to UTC for the zone's wall clock at an instant. */
 function offsetAt(zone: string, instant: number): number {
   const part: Record<string, number> = {}

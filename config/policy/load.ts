@@ -6,7 +6,7 @@ import type { Policy, Rule } from '../policy.ts'
 import { ConfigError } from '../problem.ts'
 import { type Path, readYaml, type Yaml } from '../yaml.ts'
 import { compileRule, type Names } from './compile.ts'
-import { compileClasses, compileDelegations, compilePeople, compileStandings } from './directory.ts'
+import { compileClasses, compileDelegations, compilePeople, compileRotas, compileStandings } from './directory.ts'
 import { lookup } from './lookup.ts'
 import { naming } from './naming.ts'
 import { type Fault, faults, PolicyError, type PolicyProblem, written } from './problems.ts'
@@ -118,6 +118,7 @@ const STAND_INS: Readonly<Record<string, (name: string) => unknown>> = {
   groups: name => `member-of-${name}`,
   services: name => ({ owner: `owner-of-${name}` }),
   classes: () => ({}),
+  on_call: () => ({ shifts: [] }),
   defaults: () => ({}),
 }
 
@@ -178,6 +179,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
     standings,
     standingLookup: lookup(standings.map(({ match }) => match)),
     classes,
+    rotas: compileRotas(document, people, complain),
   }
 }
 
@@ -210,7 +212,7 @@ function compileRules(parts: readonly Part[], names: Names, problems: PolicyProb
 }
 
 const SCALARS = ['mode', 'time_zone', 'defaults', 'description'] as const
-const TABLES = ['people', 'groups', 'services', 'classes'] as const
+const TABLES = ['people', 'groups', 'services', 'classes', 'on_call'] as const
 const LISTS = ['delegates', 'repositories', 'requests'] as const
 
 function merge(parts: readonly Part[], problems: PolicyProblem[]): PolicyDocument {

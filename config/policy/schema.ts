@@ -274,6 +274,28 @@ const rule = object({
   mode: mode.optional().meta({ description: 'observe: let through what this rule would refuse, and record it' }),
 })
 
+const moment = text('a moment such as 2026-12-24T18:00:00Z', written =>
+  written.includes('T') && readDate(written) !== undefined
+    ? undefined
+    : `${quoted(written)} is not a moment such as 2026-12-24T18:00:00Z`,
+)
+const rota = object({
+  zone: zone.optional().meta({ description: 'whose clock it goes by; time_zone when left out' }),
+  shifts: z
+    .array(object({ days: oneOrMany(day), from: clock, to: clock, people: oneOrMany(name) }))
+    .max(LIST_MAX)
+    .optional()
+    .meta({ description: 'who is on call at which hours of every week' }),
+  turns: object({ since: moment, people: z.array(name).min(1).max(LIST_MAX) })
+    .optional()
+    .meta({ description: 'one after the other, a week each; since is when the first one begins' }),
+  overrides: z
+    .array(object({ from: moment, until: moment, people: oneOrMany(name) }))
+    .max(LIST_MAX)
+    .optional()
+    .meta({ description: 'who is on call instead, from when until when; the last one counts' }),
+})
+
 const person = z.union([oneOrMany(name), object({ identities: oneOrMany(name) })], {
   error: 'expected the names under which this person signs in',
 })
@@ -311,6 +333,7 @@ export const policySchema = object({
     .max(LIST_MAX)
     .optional()
     .meta({ description: 'who approves in whose place, until when' }),
+  on_call: z.record(name, rota).optional().meta({ description: 'who is on call, by the name of the schedule' }),
   classes: z
     .record(name, className)
     .optional()

@@ -12,25 +12,29 @@ export interface Unenforced {
 export function unenforced(policy: Policy): readonly Unenforced[] {
   const found: Unenforced[] = []
   for (const rule of policy.rules) {
-    for (const [isSaid, sentence] of shortOf(rule)) {
+    for (const [isSaid, sentence] of shortOf(rule, schedule => !policy.rotas.has(schedule))) {
       if (isSaid) found.push({ place: rule.place, sentence: `rule "${rule.name}": ${sentence}` })
     }
   }
   return found
 }
 
-function shortOf(rule: Rule): readonly (readonly [boolean, string])[] {
+function shortOf(rule: Rule, isUnknown: (schedule: string) => boolean): readonly (readonly [boolean, string])[] {
   const { approval, automatic, who, recurring } = rule
   return [
     [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
     [rule.bytes !== undefined, 'bytes are not counted yet; it opens nothing'],
     [rule.mode === 'observe', 'mode: observe holds for repositories, not for rules; what would be refused is refused'],
     [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
-    [(who?.onCall.length ?? 0) > 0, 'nobody is known to be on call yet; it lets nobody ask by that'],
-    [automatic?.onCall !== undefined, 'nobody is known to be on call yet; nothing is approved by itself'],
-    [namesOnCall(approval), 'nobody is known to be on call yet; others have to approve'],
+    [who?.onCall.some(isUnknown) ?? false, `${UNKNOWN}; it lets nobody ask by that`],
+    [automatic?.onCall !== undefined && isUnknown(automatic.onCall), `${UNKNOWN}; nothing is approved by itself`],
+    [schedulesOf(approval).some(isUnknown), `${UNKNOWN}; others have to approve`],
   ]
 }
 
-const namesOnCall = (plan: Plan | undefined): boolean =>
-  plan?.steps.some(({ slots }) => slots.some(slot => slot.some(({ kind }) => kind === 'on-call'))) ?? false
+const UNKNOWN = 'nobody is on call by a schedule that on_call does not name'
+
+function schedulesOf(plan: Plan | undefined): readonly string[] {
+  const approvers = plan?.steps.flatMap(({ slots }) => slots.flat()) ?? []
+  return approvers.filter(({ kind }) => kind === 'on-call').map(({ name }) => name)
+}

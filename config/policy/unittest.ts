@@ -10,6 +10,7 @@ import { asking } from './asking.ts'
 import type { Asker, Facts } from './govern.ts'
 import type { PolicySource } from './load.ts'
 import { faults, PolicyError, type PolicyProblem, written } from './problems.ts'
+import { onCallAt } from './rota.ts'
 import { readTrigger } from './words.ts'
 
 /**
@@ -138,7 +139,7 @@ const list = (texts: string | readonly string[] | undefined): readonly string[] 
   texts === undefined ? [] : typeof texts === 'string' ? [texts] : texts
 
 function ask(policy: Policy, given: Given): Got {
-  const { now, asker, actions, refs, facts } = situation(given)
+  const { now, asker, actions, refs, facts } = situation(policy, given)
   const result = asking(
     policy,
     {
@@ -164,7 +165,7 @@ function ask(policy: Policy, given: Given): Got {
 }
 
 function operate(policy: Policy, given: Given): Got {
-  const { now, asker, actions, refs, facts } = situation(given)
+  const { now, asker, actions, refs, facts } = situation(policy, given)
   const grant = {
     id: 'given',
     principal: given.principal,
@@ -193,7 +194,7 @@ function operate(policy: Policy, given: Given): Got {
   return last
 }
 
-function situation(given: Given) {
+function situation(policy: Policy, given: Given) {
   // A test without a time means any time; a Wednesday noon is in most people's hours, and always the same.
   const now = Date.parse(given.at ?? '2026-01-07T12:00:00Z')
   const trigger = readTrigger(given.action)
@@ -208,7 +209,10 @@ function situation(given: Given) {
   }
   const facts: Facts = {
     automatic: [],
-    onCall: new Map(Object.entries(given.on_call ?? {}).map(([schedule, people]) => [schedule, list(people)])),
+    onCall: new Map([
+      ...[...policy.rotas].map(([schedule, rota]) => [schedule, onCallAt(rota, now)] as const),
+      ...Object.entries(given.on_call ?? {}).map(([schedule, people]) => [schedule, list(people)] as const),
+    ]),
   }
   return { now, asker, actions, refs: ref === undefined ? list(given.refs) : [ref], facts }
 }
