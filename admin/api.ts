@@ -26,6 +26,7 @@ import { notices } from './api/notify.ts'
 import { Problem, problemOf } from './api/problem.ts'
 import { proofs } from './api/proofs.ts'
 import { requests } from './api/requests.ts'
+import { review } from './api/review.ts'
 import { services } from './api/services.ts'
 import { sessions } from './api/sessions.ts'
 import { signins } from './api/signins.ts'
@@ -173,6 +174,7 @@ export async function createApi(
         whoami,
         requests,
         autoRequests,
+        review,
         grants,
         sessions,
         locks,

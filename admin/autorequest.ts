@@ -8,12 +8,12 @@ import { type Prospect, prospectOf, QUOTA_MILLISECONDS, settledPending, type Wis
 import type { Standing } from './policy.ts'
 import type { Act } from './register/act.ts'
 import {
+  answeredLike,
   automaticSince,
   countPending,
   holdPerson,
   lockRequest,
   type RegisteredRequest,
-  saidNoTo,
 } from './register/requests.ts'
 import { makeRequest } from './request.ts'
 import { personBehind } from './voter.ts'
@@ -63,7 +63,7 @@ export async function requestForRefused(
     const { conditions } = prospect
     const { wait } = prospect.autoRequest
     const known =
-      (await settledPending(change, prospect.asked, person, now)) ?? (await saidNoTo(change, prospect.asked, now))
+      (await settledPending(change, prospect.asked, person, now)) ?? (await answeredLike(change, prospect.asked, now))
     if (known !== undefined) return { found: known, wait }
     if ((await countPending(change, person)) >= PENDING_MAX) return undefined
 

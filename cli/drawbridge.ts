@@ -10,6 +10,7 @@ import { lockCommands } from './lock.ts'
 import { notifyCommand } from './notify.ts'
 import { policyCommand } from './policy.ts'
 import { requestCommand } from './request.ts'
+import { reviewCommand } from './review.ts'
 import { runCommand, version } from './run.ts'
 import { serviceCommand } from './service.ts'
 import { sessionCommand } from './session.ts'
@@ -32,6 +33,7 @@ export function drawbridge(): Command {
     .addCommand(serveCommand())
     .addCommand(requestCommand())
     .addCommand(grantCommand())
+    .addCommand(reviewCommand())
     .addCommand(sessionCommand())
     .addCommand(notifyCommand())
   for (const command of lockCommands()) program.addCommand(command)

@@ -65,6 +65,8 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /requests/:id/withdraw': ANYBODY,
   'POST /requests/:id/extend': ['developer', 'approver', 'admin'],
 
+  'GET /review': READS_LEDGER,
+
   'GET /sessions': ANYBODY,
   'POST /sessions/:operation/cut': ENDS_ACCESS,
 

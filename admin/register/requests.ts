@@ -53,12 +53,26 @@ export async function pendingLike(change: Change, asked: AskedFor): Promise<Regi
   return row && (await withGrants(change.sql, [row]))[0]
 }
 
-/** The last request for the same thing that was denied or taken back, for as long as it would still be pending otherwise. */
-export async function saidNoTo(change: Change, asked: AskedFor, now: number): Promise<RegisteredRequest | undefined> {
+/** An answer so new that whoever asks again may not have heard of it. */
+const JUST_NOW_MILLISECONDS = 60_000
+
+/**
+ * The last request for the same thing that is answered: with no, for as long as it would still be pending otherwise; or with
+ * a window that has just opened, while the refusal that asks again was under way.
+ */
+export async function answeredLike(
+  change: Change,
+  asked: AskedFor,
+  now: number,
+): Promise<RegisteredRequest | undefined> {
   const [row] = await change.sql<RequestRow[]>`
     select id, content from control.request
-    where principal = ${asked.principal} and dedupe = ${dedupeKey(asked)}
-      and state in ('denied', 'withdrawn') and lapses > ${new Date(now)}
+    where principal = ${asked.principal} and dedupe = ${dedupeKey(asked)} and (
+      state in ('denied', 'withdrawn') and lapses > ${new Date(now)}
+      or state = 'approved' and exists (
+        select from control.grant as opened
+        where opened.request = request.id and opened.ended is null
+          and opened.starts between ${new Date(now - JUST_NOW_MILLISECONDS)} and ${new Date(now)}))
     order by id desc limit 1`
   return row && (await withGrants(change.sql, [row]))[0]
 }

@@ -107,6 +107,12 @@ test('after a denial nothing is filed by itself for as long as the denied one wo
   expect((await refused('cleo', 'acme/api')).body.request?.id).not.toBe(id)
 })
 
+test('a refusal that was under way while the window opened finds the window, and files nothing for it', async () => {
+  const { id, digest } = (await refused('jon', 'acme/api')).body.request!
+  await call('mona', `/requests/${id}/approve`, { digest })
+  expect((await refused('jon', 'acme/api')).body).toMatchObject({ request: { id, state: 'approved', enacted: true } })
+})
+
 test.each([
   ['by a rule that does not say so', 'plain/api'],
   ['where a person has to say why', 'why/api'],
