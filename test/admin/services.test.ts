@@ -133,6 +133,8 @@ describe('rotation', () => {
     const again = await ask(first.token, 'POST', '/services/itself/rotate', {})
     expect(again).toMatchObject({ status: 403, body: { code: 'old-token', hint: expect.stringContaining('leaked') } })
     expect(await ask(String(rotated.body.token), 'POST', '/services/itself/rotate', {})).toMatchObject({ status: 201 })
+    // Nor can it be ended by what leaked.
+    expect(await ask(String(rotated.body.token), 'DELETE', '/services/itself')).toMatchObject({ status: 404 })
   })
 
   test('of an account is nobody else’s', async () => {
