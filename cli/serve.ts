@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -8,13 +9,18 @@ import { loadSettings } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings } from '../config/settings.ts'
+import { asWorker } from '../config/workers.ts'
 import { wantsEngines, withEngines } from '../deploy/embedded/where.ts'
 import { withHostKey } from '../deploy/hostkey.ts'
 import { createLog } from '../deploy/log.ts'
 import { MigrationError, migrate } from '../deploy/migrate.ts'
 import { type Observed, observe } from '../deploy/observe.ts'
 import { announceFailure, announceReady, untilToldToStop } from '../deploy/parent.ts'
+import { onSignal } from '../deploy/signal.ts'
 import { STATUS_SETTINGS, type Supervised, supervise, type Watched } from '../deploy/supervise.ts'
+import { holdName, leftoverNumbers, settle } from '../deploy/workers/leftovers.ts'
+import { WorkersFailed } from '../deploy/workers/pool.ts'
+import { type Enlisted, enlist } from '../deploy/workers/worker.ts'
 
 export const ROLES = ['proxy', 'admin', 'ca'] as const
 export type RoleName = (typeof ROLES)[number]
@@ -28,9 +34,20 @@ interface Role {
   refused?(reason: string): Promise<void>
   /** What is watched of it where `listen.metrics` says. */
   readonly observed: Observed
+  /** Of a proxy: takes nothing new, and comes to the end of what is open. */
+  retire?(): Promise<void>
+  /** Of a proxy of several processes: the same processes anew, by these settings, without a gap. */
+  restart?(settings: Settings): Promise<void>
+  readonly gaveUp?: Promise<WorkersFailed>
   close(): Promise<void>
 }
-type Main = (settings: Settings, context: { log: Logger; trial: boolean }) => Promise<Role>
+
+interface Context {
+  readonly log: Logger
+  readonly trial: boolean
+  readonly siblings?: Enlisted['siblings']
+}
+type Main = (settings: Settings, context: Context) => Promise<Role>
 
 // Loaded when it is run, so that a proxy's process holds nothing of the control plane.
 const MAINS: Readonly<Record<RoleName, () => Promise<{ main: Main }>>> = {
@@ -70,9 +87,12 @@ export async function serve(options: {
   /** Left out: all that the settings have. */
   readonly roles?: readonly RoleName[]
   readonly config: string
+  /** This process is one of the workers of a proxy, the one with this number. */
+  readonly worker?: number
 }): Promise<number> {
   const settings = read(options.config)
   if (!settings) return STATUS_SETTINGS
+  if (options.worker !== undefined) return await serveRole('proxy', settings, options.worker)
   const roles = options.roles ?? ROLES.filter(role => role !== 'ca' || settings.ca.configured)
   const [only] = roles
   if (roles.length === 1 && only) return await serveRole(only, settings)
@@ -84,16 +104,16 @@ function prepared(name: RoleName, settings: Settings): Settings {
   return name === 'proxy' ? withHostKey(settings) : settings
 }
 
-async function serveRole(name: RoleName, written: Settings): Promise<number> {
+async function serveRole(name: RoleName, whole: Settings, number?: number): Promise<number> {
+  const share = (settings: Settings) => (number === undefined ? settings : asWorker(settings, number))
+  const written = share(whole)
+  const worker = number === undefined ? undefined : enlist(number)
   const secrets = new Set(secretsOf(written))
   const log = createLog(name, written.name, process.env, secrets)
   const told = untilToldToStop()
-  // From the first moment: unheard, a SIGHUP ends the process.
-  let hangups = 0
-  let hungUp = () => {
-    hangups++
-  }
-  process.on('SIGHUP', () => hungUp())
+  const hangup = onSignal('SIGHUP')
+  const restart = onSignal('SIGUSR2')
+  const crewed = name === 'proxy' && whole.workers > 1 && !worker
   let role: Role
   let settings: Settings
   let watch: Awaited<ReturnType<typeof observe>> | undefined
@@ -101,43 +121,46 @@ async function serveRole(name: RoleName, written: Settings): Promise<number> {
     const embedded = withEngines(prepared(name, written))
     settings = embedded.settings
     Object.assign(process.env, embedded.env)
+    if (name === 'proxy' && !crewed) await takeName(whole, number, log)
     await prepareDatabase(name, settings, log)
-    const { main } = await MAINS[name]()
-    role = await main(settings, { log, trial: wantsEngines(written) })
+    const { main } = crewed ? await workersMain(settings) : await MAINS[name]()
+    role = await main(settings, { log, trial: wantsEngines(written), ...(worker && { siblings: worker.siblings }) })
     await role.ready
+    worker?.observe(role.observed)
     const watched = settings.listen.metrics?.[name]
     watch = watched && (await observe(watched, role.observed))
   } catch (error) {
     log.fatal({ err: error }, `the role ${name} could not start`)
     await announceFailure(error instanceof Error ? error.message : String(error))
-    return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
+    return statusOf(error)
   }
-  let reloading = Promise.resolve()
-  hungUp = () => {
-    // One after the other: the file as it is last read is the one that holds.
-    reloading = reloading.then(async () => {
-      settings = (await reload(name, role, settings.file, log, secrets)) ?? settings
-    })
-  }
-  if (hangups > 0) hungUp()
+  const readAgain = () => withEngines(prepared(name, share(loadSettings(whole.file, process.env)))).settings
+  hangup.act(async () => {
+    settings = (await reload(role, readAgain, log, secrets)) ?? settings
+  })
+  restart.act(() => restartWorkers(role, readAgain, log, secrets))
   const urls = { ...role.urls, ...(watch && { [`${name}-metrics`]: watch.url }) }
   log.info({ urls }, 'ready')
   announceReady(urls, { role: name })
 
-  const why = await told
-  hungUp = () => {}
+  const why = await Promise.race([told, ...(worker ? [worker.told] : []), ...(role.gaveUp ? [role.gaveUp] : [])])
   watch?.stopping()
-  await reloading
-  log.info({ why, drain: settings.limits.drain }, 'stopping')
-  const late = setTimeout(() => {
-    log.error('did not stop in time')
-    process.exit(1)
-  }, settings.limits.drain + CLOSE_MILLISECONDS)
-  await role.close()
+  restart.ignore()
+  await hangup.ignore()
+  if (why instanceof Error) log.fatal({ err: why }, 'the workers were given up')
+  log.info({ why: why instanceof Error ? why.message : why, drain: settings.limits.drain }, 'stopping')
+  const late = setTimeout(
+    () => {
+      log.error('did not stop in time')
+      process.exit(1)
+    },
+    settings.limits.drain + (crewed ? 2 : 1) * CLOSE_MILLISECONDS,
+  )
+  await (why === 'retire' ? role.retire?.() : role.close())
   watch?.close()
   clearTimeout(late)
   log.info('stopped')
-  return 0
+  return why instanceof Error ? why.status : 0
 }
 
 /**
@@ -180,19 +203,24 @@ async function updateSchema(settings: Settings, log: Logger): Promise<void> {
   }
 }
 
+/** The exit status after a start that failed. */
+function statusOf(error: unknown): number {
+  if (error instanceof WorkersFailed) return error.status
+  return error instanceof MigrationError && error.code !== 'ERR_MIGRATION_FAILED' ? STATUS_SETTINGS : 1
+}
+
 /** SIGHUP: a file that does not load, or that the role cannot take over, changes nothing. */
 async function reload(
-  name: RoleName,
   role: Role,
-  file: string,
+  readAgain: () => Settings,
   log: Logger,
   secrets: Set<string>,
 ): Promise<Settings | undefined> {
   try {
-    const { settings } = withEngines(prepared(name, loadSettings(file, process.env)))
+    const settings = readAgain()
     for (const secret of secretsOf(settings)) secrets.add(secret)
     await role.reload(settings)
-    log.info({ file }, 'settings reloaded')
+    log.info({ file: settings.file }, 'settings reloaded')
     return settings
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
@@ -203,6 +231,62 @@ async function reload(
     await role.refused?.(reason).catch(cause => log.error({ err: cause }, 'that could not be recorded'))
     return undefined
   }
+}
+
+/** SIGUSR2: new workers take the place of those that serve. What goes wrong on the way leaves those where they are. */
+async function restartWorkers(role: Role, readAgain: () => Settings, log: Logger, secrets: Set<string>): Promise<void> {
+  if (!role.restart) {
+    log.warn('SIGUSR2 is for a proxy with workers: 2 or more; restart this role the usual way')
+    return
+  }
+  try {
+    const settings = readAgain()
+    for (const secret of secretsOf(settings)) secrets.add(secret)
+    log.info({ workers: settings.workers }, 'restarting the workers')
+    await role.restart(settings)
+    log.info('the workers were restarted')
+  } catch (error) {
+    log.error(
+      error instanceof ConfigError ? { problems: error.problems } : { err: error },
+      'the workers were not restarted, those before go on',
+    )
+  }
+}
+
+/** The first process of a proxy with workers, in place of the proxy itself. */
+async function workersMain({ file }: Settings): Promise<{ main: Main }> {
+  const { main } = await import('../deploy/workers/main.ts')
+  return {
+    main: (settings, { log }) =>
+      main(settings, {
+        log,
+        farewell: CLOSE_MILLISECONDS,
+        // In a session of its own: Ctrl-C in the terminal reaches the first process alone, which ends everything in order.
+        spawn: number =>
+          spawn(process.execPath, [SCRIPT, '--role', 'proxy', '--config', file, '--worker', String(number)], {
+            stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+            detached: true,
+          }),
+      }),
+  }
+}
+
+/**
+ * Holds the name a proxy writes its records under. A proxy of one process ends, besides, what workers of an earlier run left
+ * open; those of one with workers are told by number what is theirs.
+ */
+async function takeName(settings: Settings, number: number | undefined, log: Logger): Promise<void> {
+  const held = await holdName(settings, number ?? 0)
+  if (number !== undefined) {
+    if (!held) throw new Error(`another process is worker ${number} of ${settings.name}`)
+    return
+  }
+  if (!held) log.warn(`another process of the name ${settings.name} runs on this machine`)
+  const leftovers = { settings: () => settings, signal: new AbortController().signal, log }
+  const settleAll = async () => {
+    for (const each of await leftoverNumbers(leftovers)) if (each !== 0) await settle(each, leftovers)
+  }
+  void settleAll()
 }
 
 /** The processes for these roles, the engines among them where the settings ask for our own. */
@@ -234,12 +318,13 @@ export function superviseRoles(
 
 /** How long `Supervised.stop` may take: what the roles themselves keep to, and a little. */
 export function stopMilliseconds(settings: Settings): number {
-  return settings.limits.drain + 2 * CLOSE_MILLISECONDS
+  return settings.limits.drain + 3 * CLOSE_MILLISECONDS
 }
 
 async function serveRoles(roles: readonly RoleName[], settings: Settings): Promise<number> {
   const supervised = superviseRoles(roles, settings)
   process.on('SIGHUP', () => supervised.hangup())
+  process.on('SIGUSR2', () => supervised.restart('proxy'))
   supervised.ready.then(
     urls => announceReady(urls, { roles }),
     () => {},
@@ -257,13 +342,17 @@ export async function main(args: readonly string[]): Promise<number> {
   try {
     const { values } = parseArgs({
       args: [...args],
-      options: { role: { type: 'string', multiple: true }, config: { type: 'string' } },
+      options: { role: { type: 'string', multiple: true }, config: { type: 'string' }, worker: { type: 'string' } },
     })
     const roles = values.role && [...new Set(values.role)]
     const unknown = roles?.find(role => !isRole(role))
     if (unknown !== undefined) throw new Error(`${JSON.stringify(unknown)} is no role`)
     const config = values.config ?? process.env.DRAWBRIDGE_CONFIG ?? 'drawbridge.yaml'
-    return await serve({ ...(roles && { roles: roles.filter(isRole) }), config })
+    return await serve({
+      ...(roles && { roles: roles.filter(isRole) }),
+      config,
+      ...(values.worker !== undefined && { worker: Number(values.worker) }),
+    })
   } catch (error) {
     say(`${error instanceof Error ? error.message : error}\n${USAGE}`)
     return 64

@@ -117,6 +117,7 @@ function settings(given: Written, file: string): Settings {
       socket: given.ca?.socket === undefined ? join(state, 'ca.sock') : absolute(given.ca.socket),
       passphrase: given.ca?.passphrase,
     },
+    workers: given.workers,
     proxyProtocol: given.proxy_protocol,
     limits: {
       commands: given.limits.commands,

@@ -9,7 +9,8 @@ import { login, workload } from './schema/login.ts'
 import { notify } from './schema/notify.ts'
 import { ca, control, limits, reuse, ssh } from './schema/running.ts'
 import { upstream } from './schema/upstreams.ts'
-import { cidr, list, matching, publicUrl, section, text } from './schema/value.ts'
+import { cidr, list, matching, publicUrl, section, text, whole } from './schema/value.ts'
+import { WORKERS_MAX } from './workers.ts'
 
 /**
  * The shape of `drawbridge.yaml`: parsing gives values in milliseconds and bytes with every default filled in. Every leaf
@@ -55,6 +56,11 @@ export const SETTINGS = section({
     .describe('CI jobs that may exchange their own token for one of the gate.'),
   ssh: ssh.prefault({}),
   ca: ca.optional().describe('The SSH certificate authority of this gate; without this section there is none.'),
+  workers: whole(1, WORKERS_MAX)
+    .prefault(1)
+    .describe(
+      'How many processes the proxy is on this machine; from 2 on it can be restarted without a gap (SIGUSR2).',
+    ),
   proxy_protocol: list(cidr, 'a list of networks')
     .default([])
     .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),
@@ -67,7 +73,12 @@ export const SETTINGS = section({
       'Who may tell the gate from outside that access is to end, or what began: type revoke, github, gitlab, bitbucket or gitea.',
     ),
   reuse: reuse.prefault({}),
-}).superRefine(({ ca: authority, upstreams }, context) => {
+}).superRefine(({ ca: authority, upstreams, workers }, context) => {
+  for (const [name, { connections }] of Object.entries(upstreams)) {
+    if (connections >= workers) continue
+    const message = `expected ${workers} or more: each of the ${workers} workers needs one`
+    context.addIssue({ code: 'custom', path: ['upstreams', name, 'connections'], message })
+  }
   if (authority !== undefined) return
   for (const [name, { credential: chosen }] of Object.entries(upstreams)) {
     if (chosen.type !== 'ssh-certificate') continue

@@ -162,6 +162,8 @@ export interface Settings {
     /** Of the keys kept in files; absent when there are none there. */
     readonly passphrase: string | undefined
   }
+  /** How many processes the proxy is on this machine. */
+  readonly workers: number
   /** CIDRs of load balancers that speak PROXY protocol to us. */
   readonly proxyProtocol: readonly string[]
   readonly limits: {

@@ -17,6 +17,8 @@ export interface Supervised {
   /** Resolves when one ended for a reason that starting it again cannot mend. */
   readonly gaveUp: Promise<string>
   hangup(): void
+  /** Passes SIGUSR2 on to one of them, if it serves. */
+  restart(name: string): void
   /** Passes SIGTERM on, the last started first, and waits; after `milliseconds` each is killed. */
   stop(milliseconds: number): Promise<void>
 }
@@ -24,10 +26,20 @@ export interface Supervised {
 const BACKOFF_MILLISECONDS_FIRST = 250
 const BACKOFF_MILLISECONDS_MAX = 10_000
 /** A process that ran this long was sound; its next start does not wait. */
-const SOUND_MILLISECONDS = 60_000
+export const SOUND_MILLISECONDS = 60_000
 /** sysexits.h EX_CONFIG: the settings are wrong, or the database is another version's; both will be so the next time. */
 export const STATUS_SETTINGS = 78
-const STATUSES_FINAL = new Set([STATUS_SETTINGS])
+
+/** Whether a process that ended so would end so again. */
+export function isFinal(status: number | null): status is number {
+  return status === STATUS_SETTINGS
+}
+
+/** Milliseconds before the next start of what has been started so often. */
+export function pauseBefore(starts: number): number {
+  return Math.min(BACKOFF_MILLISECONDS_FIRST * 2 ** (starts - 1), BACKOFF_MILLISECONDS_MAX)
+}
+
 /** One that has never served and dies this often will not. */
 const FIRST_STARTS_MAX = 5
 
@@ -83,13 +95,13 @@ export function supervise(
       if (stopping) return
       const how = `${one.name} ended with ${code === null ? signal : `status ${code}`}${why}`
       const hopeless = !served.has(one.name) && starts >= FIRST_STARTS_MAX
-      if (STATUSES_FINAL.has(code ?? 0) || hopeless) {
+      if (isFinal(code) || hopeless) {
         giveUp(how)
         notReady(new Error(how))
         return
       }
       const sound = performance.now() - began > SOUND_MILLISECONDS
-      const wait = sound ? 0 : Math.min(BACKOFF_MILLISECONDS_FIRST * 2 ** (starts - 1), BACKOFF_MILLISECONDS_MAX)
+      const wait = sound ? 0 : pauseBefore(starts)
       say(`${how}; starting it again in ${wait} ms`)
       const timer = setTimeout(() => {
         timers.delete(timer)
@@ -109,6 +121,10 @@ export function supervise(
         else owed.add(child)
       }
     },
+    restart: name => {
+      const child = running.get(name)
+      if (child && serving.has(child)) child.kill('SIGUSR2')
+    },
     stop: async milliseconds => {
       stopping = true
       for (const timer of timers) clearTimeout(timer)
@@ -117,14 +133,15 @@ export function supervise(
       const needed = new Set(watched.flatMap(({ after }) => after))
       const ranks = [watched.filter(({ name }) => !needed.has(name)), watched.filter(({ name }) => needed.has(name))]
       for (const rank of ranks)
-        await Promise.all(rank.map(({ name }) => end(running.get(name), deadline - performance.now())))
+        await Promise.all(rank.map(({ name }) => endProcess(running.get(name), deadline - performance.now())))
     },
   }
 }
 
 const KILL_MILLISECONDS_MIN = 1_000
 
-async function end(child: ChildProcess | undefined, milliseconds: number): Promise<void> {
+/** Asks a process to end, waits for it, and kills it when it takes longer. */
+export async function endProcess(child: ChildProcess | undefined, milliseconds: number): Promise<void> {
   if (!child || child.exitCode !== null || child.signalCode !== null) return
   const ended = new Promise<void>(resolve => child.once('exit', () => resolve()))
   child.kill('SIGTERM')

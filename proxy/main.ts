@@ -21,6 +21,7 @@ import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { watchCuts } from '../grant/watch.ts'
+import type { Front } from './accept.ts'
 import { archive } from './archive.ts'
 import { followAuthority } from './authority.ts'
 import { autoRequests } from './autorequest.ts'
@@ -38,6 +39,7 @@ import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
 import { measureReuse } from './reuse/metrics.ts'
 import { Reuse } from './reuse/reuse.ts'
+import type { Siblings } from './siblings.ts'
 import { loadBalancers, readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
@@ -68,6 +70,11 @@ export interface Role {
   refused(reason: string): Promise<void>
   /** What is watched of it. */
   readonly observed: { readonly metrics: Registry; checks(): Promise<Readonly<Record<string, string>>> }
+  /**
+   * Takes no new connections, lets those that are open come to what they came for, and ends when none is left. After
+   * `limits.drain` what still runs is cut.
+   */
+  retire(): Promise<void>
   close(): Promise<void>
 }
 
@@ -81,6 +88,7 @@ const FIXED_HERE: Fixed = {
   'limits.channels': ({ limits }) => limits.channels,
   ledger: ({ ledger }) => ledger,
   reuse: ({ reuse }) => reuse,
+  workers: ({ workers }) => workers,
 }
 
 /** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
@@ -104,7 +112,10 @@ function take(settings: Settings, loginsTo: (to: UpstreamSettings) => SshUpstrea
  * The data plane: constructs everything, and listens. Redis must be there; Postgres need not: until it is, operations are
  * spooled or refused.
  */
-export async function main(given: Settings, { log }: { log: Logger }): Promise<Role> {
+export async function main(
+  given: Settings,
+  { log, siblings }: { readonly log: Logger; readonly siblings?: Siblings },
+): Promise<Role> {
   boundYoungGeneration()
   requirePatchedPostgres()
   const signer = given.ca.configured ? authorityClient(given.ca.socket) : undefined
@@ -288,12 +299,19 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
   )
   const identify = identifier({ tokenKeys: () => store.tokenKeys(), now: Date.now })
   const isLoadBalancer = (address: string) => taken.isLoadBalancer(address)
+  const throttleOf = (front: Front) => {
+    const throttle = createThrottle({ now: () => performance.now() })
+    return siblings?.share(front, throttle) ?? throttle
+  }
+  const accept = siblings && { accept: siblings.accept }
   const { listen } = given
 
   const http =
     listen.http &&
     (await startHttpFront({
       listen: listen.http,
+      ...accept,
+      throttle: throttleOf('http'),
       limits,
       isLoadBalancer,
       serve,
@@ -312,6 +330,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     listen.ssh &&
     (await startSshFront({
       listen: listen.ssh,
+      ...accept,
       hostKeys,
       serve,
       login: {
@@ -327,7 +346,7 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
       commands: words({ store, control }),
       limits,
       readSource: socket => readSource(socket, isLoadBalancer, limits.headers),
-      throttle: createThrottle({ now: () => performance.now() }),
+      throttle: throttleOf('ssh'),
       onRefused: onSigninRefused,
       log: (message, facts) => log.info(facts ?? {}, message),
     }))
@@ -347,6 +366,15 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
 
   await Promise.race([recovering.done, sleep(RECOVERY_MILLISECONDS, undefined, { ref: false })])
   const rest = owned.move()
+
+  async function end(grace: number): Promise<void> {
+    // The gate first: it lets nothing new in and gives what runs its time; then there is nothing left to break off.
+    const farewell = grace + FAREWELL_MILLISECONDS
+    const fronts = [http?.close(farewell), sshd?.close(farewell)]
+    await gate.close(grace)
+    await Promise.all(fronts)
+    await rest.disposeAsync()
+  }
 
   return {
     ready: Promise.resolve(),
@@ -368,14 +396,12 @@ export async function main(given: Settings, { log }: { log: Logger }): Promise<R
     refused: async reason => {
       record({ kind: 'config.refused', by: 'drawbridge', version: settingsVersion(given.file), reason })
     },
-    close: async () => {
-      // The gate first: it lets nothing new in and gives what runs its time; then there is nothing left to break off.
-      const farewell = limits.drain + FAREWELL_MILLISECONDS
-      const fronts = [http?.close(farewell), sshd?.close(farewell)]
-      await gate.close(limits.drain)
-      await Promise.all(fronts)
-      await rest.disposeAsync()
+    retire: async () => {
+      const quiet = Promise.all([http?.retire(), sshd?.retire()])
+      await Promise.race([quiet, sleep(limits.drain, undefined, { ref: false })])
+      await end(0)
     },
+    close: () => end(limits.drain),
   }
 }
 

@@ -50,7 +50,7 @@ export class Door {
 }
 
 /** Expects addresses in their canonical spelling, as `readSource` gives them. */
-function sourceOf(address: string): string {
+export function sourceOf(address: string): string {
   if (!address.includes(':')) return address
   const [head = '', tail] = address.split('::')
   const groups = head === '' ? [] : head.split(':')

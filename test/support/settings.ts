@@ -23,6 +23,7 @@ export function plainSettings(given: Pick<Settings, 'redis' | 'postgres' | 'stat
       socket: join(given.state, 'ca.sock'),
       passphrase: undefined,
     },
+    workers: 1,
     proxyProtocol: [],
     limits: {
       commands: 10_000,
