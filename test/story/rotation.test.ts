@@ -30,7 +30,7 @@ beforeAll(async () => {
   await authority.tell(stand.redis.url)
   bare = await makeRepository(join(stand.folder, 'acme/app.git'), { bytes: REPOSITORY_BYTES })
   await stand.grant({ repository: 'local/acme/app' })
-}, 60_000)
+}, 120_000)
 afterAll(async () => {
   await Promise.all(lines.map(line => line.stop()))
   await stand?.close()
