@@ -45,8 +45,10 @@ import { loadOrCreateLinkKey } from './notify/link.ts'
 import type { Notify } from './notify/notify.ts'
 import { openNotify } from './notify/open.ts'
 import { createRefuse } from './notify/refusals.ts'
+import { withSchedules } from './oncall.ts'
 import { createPolicyInForce } from './policy.ts'
 import { createAct } from './register/act.ts'
+import { startSchedules } from './schedules.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
 const CONNECTIONS_MAX = 6
@@ -131,7 +133,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const board = createAuthorityBoard({ redis })
   const authority = settings.ca.configured ? authorityClient(settings.ca.socket) : undefined
   const trust = authority && followAuthority({ client: authority, board, log })
-  const policy = createPolicyInForce(act, log)
+  let schedules = startSchedules(settings.onCall ?? [], { log })
+  const policy = withSchedules(createPolicyInForce(act, log), () => schedules.now())
   await policy.load(settings.policy)
   const enact = startEnact({
     sql,
@@ -212,6 +215,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       await policy.load(next.policy)
       await endForbidden(sql, act, policy.standing(), Date.now())
       hooks = next.hooks ?? []
+      schedules.close()
+      schedules = startSchedules(next.onCall ?? [], { log })
       const before = notify
       notify = openNotify(next, opening)
       await before?.close()
@@ -231,6 +236,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
         change.record({ kind: 'config.refused', by: 'drawbridge', version, reason })
       }),
     close: async () => {
+      schedules.close()
       await api.close()
       await local?.close()
       const stopped = act(async change => change.record({ kind: 'role.stopped', by: 'drawbridge', role: 'admin' }))

@@ -13,7 +13,12 @@ const REASON_CHARACTERS_MAX = 1_000
 export type Standing =
   /** The settings name no policy: `WITHOUT_POLICY` holds. */
   | { readonly kind: 'none' }
-  | { readonly kind: 'policy'; readonly policy: Policy }
+  | {
+      readonly kind: 'policy'
+      readonly policy: Policy
+      /** Who is on call by schedules kept elsewhere, by the names they have there. */
+      readonly schedules?: () => ReadonlyMap<string, readonly string[]>
+    }
   /** The policy that the settings name has never loaded: nothing can be asked for. */
   | { readonly kind: 'broken'; readonly why: string }
 

@@ -134,6 +134,7 @@ function settings(given: Written, file: string): Settings {
     },
     ...(given.notify && { notify: given.notify }),
     ...(given.hooks && { hooks: given.hooks }),
+    ...(given.on_call && { onCall: given.on_call }),
     ledger: {
       whenAway: given.ledger.when_away,
       spoolBytes: given.ledger.spool,

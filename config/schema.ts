@@ -7,6 +7,7 @@ import { ledger } from './schema/ledger.ts'
 import { listen } from './schema/listen.ts'
 import { login, workload } from './schema/login.ts'
 import { notify } from './schema/notify.ts'
+import { onCall } from './schema/oncall.ts'
 import { ca, control, limits, reuse, ssh } from './schema/running.ts'
 import { upstream } from './schema/upstreams.ts'
 import { cidr, list, matching, publicUrl, section, text, whole } from './schema/value.ts'
@@ -71,6 +72,11 @@ export const SETTINGS = section({
     .optional()
     .describe(
       'Who may tell the gate from outside that access is to end, or what began: type revoke, github, gitlab, bitbucket or gitea.',
+    ),
+  on_call: onCall
+    .optional()
+    .describe(
+      'Who is on call by schedules kept elsewhere, by the name the policy has for them: type pagerduty or opsgenie.',
     ),
   reuse: reuse.prefault({}),
 }).superRefine(({ ca: authority, upstreams, workers }, context) => {

@@ -1,5 +1,6 @@
 import type { HookSettings } from './hooks.ts'
 import type { NotifySettings } from './notify.ts'
+import type { OnCallSettings } from './oncall.ts'
 import type { WorkloadSettings } from './workload.ts'
 
 /** What `drawbridge.yaml` says, checked and with every default filled in. */
@@ -185,6 +186,8 @@ export interface Settings {
   readonly notify?: NotifySettings
   /** Who may tell from outside that access is to end. */
   readonly hooks?: readonly HookSettings[]
+  /** Schedules kept elsewhere. */
+  readonly onCall?: readonly OnCallSettings[]
   /** When Postgres is away: `refuse` operations, or `spool` records up to `spoolBytes`. */
   readonly ledger: {
     readonly whenAway: 'refuse' | 'spool'

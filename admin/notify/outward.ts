@@ -1,7 +1,7 @@
 import { ChannelError } from './channel.ts'
 
 /**
- * One POST to an address the operator configured. Where a request goes is never taken from a person's input, and what answers is
+ * One request to an address the operator configured. Where a request goes is never taken from a person's input, and what answers is
  * not trusted: no redirect is followed, so that nobody there can point us at an address of our own network; the answer is
  * bounded in time by the signal and in size here, and no part of it is shown to anybody but the operator.
  */
@@ -22,9 +22,18 @@ export async function post(
   body: string,
   signal: AbortSignal,
 ): Promise<Answer> {
+  return await exchange(url, { method: 'POST', headers, body, signal })
+}
+
+/** @throws ChannelError when there is no answer, or a redirect */
+export async function get(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Answer> {
+  return await exchange(url, { headers, signal })
+}
+
+async function exchange(url: URL, request: RequestInit): Promise<Answer> {
   let response: Response
   try {
-    response = await fetch(url, { method: 'POST', headers, body, redirect: 'manual', signal })
+    response = await fetch(url, { ...request, redirect: 'manual' })
   } catch (cause) {
     throw new ChannelError(`${url.host} does not answer: ${reasonOf(cause)}`, { cause })
   }

@@ -32,7 +32,7 @@ function shortOf(rule: Rule, isUnknown: (schedule: string) => boolean): readonly
   ]
 }
 
-const UNKNOWN = 'nobody is on call by a schedule that on_call does not name'
+const UNKNOWN = 'on_call does not name its schedule; unless the settings do, nobody is on call'
 
 function schedulesOf(plan: Plan | undefined): readonly string[] {
   const approvers = plan?.steps.flatMap(({ slots }) => slots.flat()) ?? []

@@ -61,7 +61,7 @@ requests:
     for (const sentence of [
       'beyond.yaml:3: rule "trial": mode: observe holds for repositories, not for rules; what would be refused is refused',
       'beyond.yaml:4: rule "tree": paths are not looked at yet; it opens nothing',
-      'beyond.yaml:5: rule "call": nobody is on call by a schedule that on_call does not name; others have to approve',
+      'beyond.yaml:5: rule "call": on_call does not name its schedule; unless the settings do, nobody is on call; others have to approve',
     ]) {
       expect(said.err).toContain(sentence)
     }
