@@ -81,8 +81,10 @@ export interface TeamsSettings extends Told {
 
 export type ChannelSettings = WebhookSettings | EmailSettings | SlackSettings | TeamsSettings
 
-/** How a person is reached, where that cannot be told from the names they sign in with. */
+/** How a person is reached, where that cannot be told from the names they sign in with, and when. */
 export interface Reach {
+  /** Outside of them notices to this person wait, except those that are urgent. */
+  readonly hours?: Weekly | undefined
   readonly email?: string | undefined
   readonly slack?: string | undefined
   /** The name they sign in to Microsoft 365 with, where that is not the address. */

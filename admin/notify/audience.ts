@@ -4,39 +4,16 @@ import type { Approver, Slot } from '../../config/policy/approvers.ts'
 import { foldIdentity } from '../../config/policy.ts'
 import { READS_LEDGER } from '../api/access.ts'
 import { tally } from '../approval.ts'
+import { type OnCall, onCallNow } from '../oncall.ts'
 import { roleGroup, type Standing } from '../policy.ts'
 import { findRequest } from '../register/requests.ts'
 import { holdersOf } from '../register/roles.ts'
 import { ballotOf, next, type Request } from '../request.ts'
 import { personBehind, withInvolved } from '../voter.ts'
+import type { Audience } from './channel.ts'
 import type { Payload } from './payload.ts'
 
 /** Who hears of a notice, as persons; how a person is reached is the channel's business. */
-
-export interface Audience {
-  /** Persons who are asked to decide now. */
-  readonly asked: readonly string[]
-  /** Persons who are told. */
-  readonly told: readonly string[]
-  /** Where a person is, as the settings say, else by the names they sign in with. */
-  reach(person: string): Reach
-}
-
-/** Whoever is asked, with the person behind the address, and whoever is told; each address once. */
-export function eachPerson(
-  { asked, told, reach }: Audience,
-  addressOf: (reach: Reach) => string | undefined,
-): { readonly address: string; readonly person?: string }[] {
-  const found = new Map<string, { address: string; person?: string }>()
-  for (const person of asked) {
-    const address = addressOf(reach(person))
-    if (address !== undefined) found.set(address, { address, person })
-  }
-  for (const address of told.map(person => addressOf(reach(person)))) {
-    if (address !== undefined && !found.has(address)) found.set(address, { address })
-  }
-  return [...found.values()]
-}
 
 /** After these nothing more is decided about a request; who was asked is told so. */
 const OUTCOMES: ReadonlySet<Event> = new Set([
@@ -71,6 +48,7 @@ export async function audienceOf(
   standing: Standing,
   people: ReadonlyMap<string, Reach>,
   content: Payload,
+  now: number,
 ): Promise<Audience> {
   const reach = directory(standing, people)
   const { type, data } = content
@@ -81,24 +59,26 @@ export async function audienceOf(
 
   const request = withInvolved(standing, found.request)
   const parties = [data.principal, request.asked.requester].map(person)
-  const approvers = await personsOf(sql, standing, slotsOf(request))
+  const onCall = onCallNow(standing, now)
+  const approvers = await personsOf(sql, standing, slotsOf(request), onCall)
   // By what was true when the notice was made: a late one asks nobody about what is decided since.
   const open = data.request?.state === 'requested' && request.state === 'requested'
   const asks = open && ['request.made', 'request.vote', 'request.escalated'].includes(type)
-  const asked = asks ? await askedNow(sql, standing, request, type === 'request.escalated') : []
+  const asked = asks ? await askedNow(sql, standing, request, type === 'request.escalated', onCall) : []
   // Of the vote that decided, people hear by its outcome, which comes with it.
   const decided = type === 'request.vote' && data.request?.state !== 'requested'
   const heard = type === 'request.made' || decided ? [] : parties
   const outcome = OUTCOMES.has(type) ? approvers : []
-  const told = new Set([...heard, ...outcome].filter(one => !asked.includes(one) && one !== person(data.by)))
+  const approved = request.votes.filter(({ says }) => says === 'approve').map(({ voter }) => voter.person)
+  const ending = type === 'window.ending' ? approved : []
+  const told = new Set([...heard, ...outcome, ...ending].filter(one => !asked.includes(one) && one !== person(data.by)))
   return { asked, told: [...told], reach }
 }
 
 /** Who reads the ledger. Not the one it is about, who is warned of nothing; of a bypass, that is only who came upon it. */
 async function watchers(sql: Sql | TransactionSql, standing: Standing, { type, data }: Payload): Promise<string[]> {
-  const persons = await personsOf(sql, standing, [
-    READS_LEDGER.map(role => ({ kind: 'group', name: roleGroup(role) }) as const),
-  ])
+  const readers = READS_LEDGER.map(role => ({ kind: 'group', name: roleGroup(role) }) as const)
+  const persons = await personsOf(sql, standing, [readers], new Map())
   const about = personBehind(standing, data.principal)
   return type === 'bypass.suspected' ? persons : persons.filter(person => person !== about)
 }
@@ -108,13 +88,14 @@ async function askedNow(
   standing: Standing,
   request: Request,
   escalated: boolean,
+  onCall: OnCall,
 ): Promise<string[]> {
   const settled = escalated
     ? { ...request, escalated: true }
     : next(request, { kind: 'tick', at: request.made }).request
   const { waitingFor } = tally(ballotOf(settled), settled.votes)
   const voted = new Set(settled.votes.map(({ voter }) => voter.person))
-  const persons = await personsOf(sql, standing, waitingFor)
+  const persons = await personsOf(sql, standing, waitingFor, onCall)
   return persons.filter(person => !request.involved.includes(person) && !voted.has(person))
 }
 
@@ -125,12 +106,17 @@ function slotsOf({ conditions }: Request): Slot[] {
 }
 
 /** Everybody these slots name, as far as it is known here who is in a group. */
-async function personsOf(sql: Sql | TransactionSql, standing: Standing, slots: readonly Slot[]): Promise<string[]> {
+async function personsOf(
+  sql: Sql | TransactionSql,
+  standing: Standing,
+  slots: readonly Slot[],
+  onCall: OnCall,
+): Promise<string[]> {
   const approvers = new Map(slots.flat().map((approver): [string, Approver] => [JSON.stringify(approver), approver]))
   const persons = await Promise.all(
     [...approvers.values()].map(async ({ kind, name }) => {
       if (kind === 'person') return [name]
-      if (kind === 'on-call') return []
+      if (kind === 'on-call') return [...(onCall.get(name) ?? [])]
       const role = ['approver', 'auditor', 'admin', 'developer'].find(one => roleGroup(one) === name)
       if (role !== undefined) return (await holdersOf(sql, role)).map(one => personBehind(standing, one))
       if (standing.kind !== 'policy') return []

@@ -1,10 +1,42 @@
-import type { Audience } from './audience.ts'
+import type { Reach } from '../../config/notify.ts'
+import type { Weekly } from '../../config/policy/hours.ts'
 import type { Payload } from './payload.ts'
+
+/** Who is to hear of a notice, as persons; how a person is reached is the channel's business. */
+export interface Audience {
+  /** Persons who are asked to decide now. */
+  readonly asked: readonly string[]
+  /** Persons who are told. */
+  readonly told: readonly string[]
+  /** Where a person is, as the settings say, else by the names they sign in with. */
+  reach(person: string): Reach
+}
 
 /** Whom a channel tells: an address of its own kind, and the person behind it where that is known. */
 export interface Recipient {
   readonly address: string
   readonly person?: string
+  /** When they want to hear of what is not urgent. */
+  readonly hours?: Weekly | undefined
+}
+
+/** Whoever is asked, with the person behind the address, and whoever is told; each address once. */
+export function eachPerson(
+  { asked, told, reach }: Audience,
+  addressOf: (reach: Reach) => string | undefined,
+): Recipient[] {
+  const found = new Map<string, Recipient>()
+  for (const person of asked) {
+    const { hours, ...where } = reach(person)
+    const address = addressOf(where)
+    if (address !== undefined) found.set(address, { address, person, hours })
+  }
+  for (const person of told) {
+    const { hours, ...where } = reach(person)
+    const address = addressOf(where)
+    if (address !== undefined && !found.has(address)) found.set(address, { address, hours })
+  }
+  return [...found.values()]
 }
 
 /** One notice on its way to one recipient. */

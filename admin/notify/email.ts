@@ -1,7 +1,6 @@
 import { createTransport } from 'nodemailer'
 import type { EmailSettings } from '../../config/notify.ts'
-import { eachPerson } from './audience.ts'
-import { type Channel, ChannelError, type Delivery } from './channel.ts'
+import { type Channel, ChannelError, type Delivery, eachPerson } from './channel.ts'
 import { type LinkFor, linkOf } from './link.ts'
 import { escapeHtml } from './page.ts'
 import { details, headline, subject } from './words.ts'

@@ -2,7 +2,7 @@ import type { Sql, TransactionSql } from 'postgres'
 import type { Log } from '../../audit/emit.ts'
 import { newId } from '../../audit/id.ts'
 import { type ChannelSettings, type NotifySettings, URGENT } from '../../config/notify.ts'
-import { isWithin, nextOpening } from '../../config/policy/hours.ts'
+import { isWithin, nextOpening, type Weekly } from '../../config/policy/hours.ts'
 import { matchesRepository } from '../../grant/pattern.ts'
 import type { PolicyInForce } from '../policy.ts'
 import { audienceOf } from './audience.ts'
@@ -16,6 +16,8 @@ const ROUND_MILLISECONDS = 1_000
 const WATCH_MILLISECONDS = 5_000
 const FORGET_MILLISECONDS = 3_600_000
 const SPREAD_AT_ONCE_MAX = 200
+/** As many as two sets of hours open within a week. */
+const OPENINGS_MAX = 28
 const CLOSE_MILLISECONDS_MAX = 2_000
 
 export interface Notify {
@@ -62,12 +64,13 @@ export function startNotify(options: NotifyOptions): Notify {
   }
 
   async function spreadOne(transaction: TransactionSql, notice: UnspreadNotice): Promise<void> {
-    const audience = await audienceOf(transaction, policy.standing(), settings.people, notice.content)
+    const now = clock()
+    const audience = await audienceOf(transaction, policy.standing(), settings.people, notice.content, now)
     for (const channel of channels) {
       const rules = rulesOf.get(channel.name)
       if (rules !== undefined && !concerns(rules, notice.content)) continue
-      const due = dueAt(rules, notice.content, clock())
-      for (const { address, person } of await channel.recipients(notice.content, audience)) {
+      for (const { address, person, hours } of await channel.recipients(notice.content, audience)) {
+        const due = URGENT.has(notice.content.type) ? now : openFrom([rules?.hours, hours], now)
         const to = { id: newId('n'), notice, channel: channel.name, recipient: address, person, due }
         await writeDelivery(transaction, to)
       }
@@ -136,7 +139,15 @@ function concerns({ events, repositories }: ChannelSettings, { type, data }: Pay
   )
 }
 
-function dueAt(rules: ChannelSettings | undefined, { type }: Payload, now: number): number {
-  if (rules?.hours === undefined || URGENT.has(type) || isWithin(rules.hours, now)) return now
-  return nextOpening(rules.hours, now) ?? now
+/** The first moment that is within all of these hours. */
+function openFrom(given: readonly (Weekly | undefined)[], now: number): number {
+  const all = given.filter(one => one !== undefined)
+  let at = now
+  for (let tries = 0; tries < OPENINGS_MAX; tries++) {
+    const closed = all.find(one => !isWithin(one, at))
+    if (closed === undefined) return at
+    at = nextOpening(closed, at) ?? at
+  }
+  // They never meet: a notice is told at a bad moment rather than never.
+  return now
 }

@@ -1,6 +1,5 @@
 import type { TeamsSettings } from '../../config/notify.ts'
-import { eachPerson } from './audience.ts'
-import { type Channel, ChannelError, type Delivery } from './channel.ts'
+import { type Channel, ChannelError, type Delivery, eachPerson } from './channel.ts'
 import { type LinkFor, linkOf } from './link.ts'
 import { post, requireTaken } from './outward.ts'
 import { details, headline } from './words.ts'

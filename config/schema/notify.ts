@@ -122,6 +122,7 @@ export const notify = section({
         email: mailAddress.optional(),
         slack: matching(/^[UW][A-Z0-9]{2,20}$/, "a member's id such as U012ABC").optional(),
         teams: mailAddress.optional(),
+        hours: hours.optional().describe('Outside of them notices to this person wait, except break-glass and locks.'),
       }),
     )
     .default({})

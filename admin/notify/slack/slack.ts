@@ -1,7 +1,7 @@
 import { LogLevel, WebClient } from '@slack/web-api'
 import { ZodError } from 'zod'
 import type { Log } from '../../../audit/emit.ts'
-import type { SlackSettings } from '../../../config/notify.ts'
+import type { Event, SlackSettings } from '../../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery, type Incoming, type Reply } from '../channel.ts'
 import type { Refuse } from '../refusals.ts'
 import type { Deciding } from '../vote.ts'
@@ -51,25 +51,28 @@ export function slackChannel(
 
   async function send({ content, first, id, attempt }: Delivery): Promise<string> {
     const shown = { text: fallback(content), blocks: messageBlocks(content) }
+    const metadata = { event_type: 'drawbridge_notice', event_payload: { id } }
     const [place, ts] = first?.split(' ') ?? []
     if (place !== undefined && ts !== undefined) {
       await web.chat.update({ channel: place, ts, ...shown })
+      if (RINGS.has(content.type) && (attempt === 1 || (await postedAs(id, ts)) === undefined)) {
+        await web.chat.postMessage({ channel: place, thread_ts: ts, reply_broadcast: true, text: shown.text, metadata })
+      }
       return `${place} ${ts}`
     }
     const earlier = attempt > 1 ? await postedAs(id) : undefined
     if (earlier !== undefined) return `${channel} ${earlier}`
-    const metadata = { event_type: 'drawbridge_notice', event_payload: { id } }
     const posted = await web.chat.postMessage({ channel, ...shown, metadata, unfurl_links: false, unfurl_media: false })
     return `${posted.channel} ${posted.ts}`
   }
 
   /** An answer can get lost after the message was taken, and Slack knows no ids of ours: so it is looked for before it is sent again. */
-  async function postedAs(id: string): Promise<string | undefined> {
-    const { messages = [] } = await web.conversations.history({
-      channel,
-      limit: LOOKED_BACK_MAX,
-      include_all_metadata: true,
-    })
+  async function postedAs(id: string, thread?: string): Promise<string | undefined> {
+    const where = { channel, limit: LOOKED_BACK_MAX, include_all_metadata: true }
+    const { messages = [] } =
+      thread === undefined
+        ? await web.conversations.history(where)
+        : await web.conversations.replies({ ...where, ts: thread })
     return messages.find(({ metadata }) => Reflect.get(Object(metadata?.event_payload), 'id') === id)?.ts
   }
 
@@ -145,6 +148,9 @@ function refused(cause: unknown): never {
   const said = limited ? 'says to wait' : typeof error === 'string' ? `answers ${error}` : 'does not answer'
   throw new ChannelError(`Slack ${said}`, { lasting: LASTING.has(String(error)), pause, cause })
 }
+
+/** An edited message calls nobody; of these people hear in time only by a new one, which goes below it and into the channel. */
+const RINGS: ReadonlySet<Event> = new Set(['request.escalated', 'window.ending'])
 
 /** What no other attempt will change. */
 const LASTING: ReadonlySet<string> = new Set([

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Channel, Delivery } from '../../../admin/notify/channel.ts'
-import { ChannelError } from '../../../admin/notify/channel.ts'
+import { ChannelError, eachPerson } from '../../../admin/notify/channel.ts'
 import { deliveryCounts, listDeliveries, retryDeliveries } from '../../../admin/notify/outbox.ts'
 import type { Payload } from '../../../admin/notify/payload.ts'
 import { announceEndings, announceEscalations } from '../../../admin/notify/watch.ts'
@@ -181,6 +181,53 @@ describe('who hears', () => {
     for (let i = 0; i < 3; i++) await announceEscalations(stage.sql, now + 11 * MINUTE)
     await notify.round()
     expect(mail.heard('request.escalated')).toEqual(['dana', 'kim is asked', 'mona is asked', 'raj is asked'])
+  })
+
+  test('the coming end is told to whoever holds the window and whoever approved it', async () => {
+    const mail = mailing()
+    const notify = stage.notify([mail.channel])
+    await stage.vote(await stage.ask(), 'mona')
+    await announceEndings(stage.sql, 10 * MINUTE, (await stage.store.now()) + 55 * MINUTE)
+    await notify.round()
+    expect(mail.heard('window.ending')).toEqual(['dana', 'mona'])
+  })
+
+  test('whoever is on call is asked, and nobody else on the rota', async () => {
+    const mail = mailing()
+    await stage.ask({ repository: 'acme/night' })
+    await stage.notify([mail.channel]).round()
+    expect(mail.heard('request.made')).toEqual(['kim is asked'])
+  })
+
+  test('a person is told within their own hours and those of the channel; broken glass keeps neither', async () => {
+    const at = (from: number, to: number) => weekly('UTC', [{ days: [0, 1, 2, 3, 4], from: from * 60, to: to * 60 }])
+    let now = Date.UTC(2026, 0, 5, 6)
+    const told: string[] = []
+    const mail: Channel = {
+      name: 'wall',
+      recipients: async (_, audience) => eachPerson(audience, ({ email }) => email),
+      send: async ({ recipient, content }) => {
+        told.push(`${content.type} to ${recipient}`)
+        return undefined
+      },
+    }
+    const rules = { type: 'webhook', name: 'wall', url: new URL('https://x.example'), secret: '' } as const
+    const people = new Map([
+      ['mona', { hours: at(10, 16) }],
+      ['kim', { email: 'kim@acme.example', hours: at(10, 16) }],
+    ])
+    const notify = stage.notify([mail], { people, channels: [{ ...rules, hours: at(8, 18) }] }, () => now)
+    await stage.ask()
+    await stage.ask({ repository: 'acme/prod', breakGlass: true })
+    await notify.round()
+    const glass = ['request.break-glass to dana@acme.example', 'request.break-glass to kim@acme.example']
+    expect(told.splice(0).sort()).toEqual(glass)
+    now = Date.UTC(2026, 0, 5, 8, 0, 1)
+    await notify.round()
+    expect(told.splice(0)).toEqual(['request.made to raj@acme.example'])
+    now = Date.UTC(2026, 0, 5, 10, 0, 1)
+    await notify.round()
+    expect(told).toEqual(['request.made to mona@acme.example'])
   })
 
   test('the coming end is told once, and once more when the window was made longer', async () => {

@@ -10,6 +10,7 @@ import { sampleNotice } from '../../../admin/notify/sample.ts'
 import { messageBlocks } from '../../../admin/notify/slack/blocks.ts'
 import { signatureFault } from '../../../admin/notify/slack/signature.ts'
 import { slackChannel } from '../../../admin/notify/slack/slack.ts'
+import { announceEndings } from '../../../admin/notify/watch.ts'
 import { lockPrincipal } from '../../../admin/register/locks.ts'
 import { findRequest, listRequests } from '../../../admin/register/requests.ts'
 import { writeToken } from '../../../admin/register/tokens.ts'
@@ -415,4 +416,20 @@ test('a message that was taken although the answer was lost is not sent a second
   await sender.round()
   expect(slack.messages.size).toBe(1)
   expect(shown()).toContain('Approved by mona')
+})
+
+test('the coming end is told once below the message and into the channel, also when the answer got lost', async () => {
+  await stage.vote(await stage.ask(), 'mona')
+  await sender.round()
+  slack.deaf = true
+  // The rule gives an hour; the warning comes within the last ten minutes.
+  await announceEndings(stage.sql, 600_000, (await stage.store.now()) + 3_300_000)
+  await sender.round()
+  slack.deaf = false
+  ahead = 60_000
+  await sender.round()
+  expect(await deliveryCounts(stage.sql)).toEqual({ waiting: 0, dead: 0 })
+  expect(slack.replies).toMatchObject([
+    { text: expect.stringMatching(/^The window of dana ends soon/), broadcast: true },
+  ])
 })

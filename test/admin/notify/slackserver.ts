@@ -73,6 +73,7 @@ export interface SlackServer {
   readonly signingSecret: string
   readonly token: string
   readonly messages: Map<string, z.infer<typeof message>>
+  readonly replies: { thread: string; text: string; broadcast: boolean; metadata: unknown }[]
   readonly whispers: { user: string; text: string }[]
   readonly views: z.infer<typeof view>[]
   readonly members: Map<string, Member>
@@ -116,6 +117,21 @@ export async function startSlack(): Promise<SlackServer> {
     },
     '/api/auth.test': () => ({ ok: true, team_id: 'T1', user_id: 'UBOT' }),
     '/api/chat.postMessage': fields => {
+      const thread = fields.get('thread_ts')
+      if (thread !== null) {
+        if (!server.messages.has(thread)) return { ok: false, error: 'thread_not_found' }
+        if (!fields.get('text')) return { ok: false, error: 'no_text' }
+        const broadcast = fields.get('reply_broadcast') === 'true'
+        server.replies.push({
+          thread,
+          text: fields.get('text') ?? '',
+          broadcast,
+          metadata: parsed(fields.get('metadata')),
+        })
+        return server.deaf
+          ? { ok: false, error: 'internal_error' }
+          : { ok: true, channel: 'C1', ts: `${count++}.000200` }
+      }
       const read = message.safeParse({ text: fields.get('text'), blocks: parsed(fields.get('blocks')) })
       if (fields.get('channel') !== 'C1') return { ok: false, error: 'channel_not_found' }
       if (!read.success) return { ok: false, error: 'invalid_blocks' }
@@ -128,6 +144,12 @@ export async function startSlack(): Promise<SlackServer> {
     '/api/conversations.history': () => ({
       ok: true,
       messages: [...server.messages].map(([ts, { text }]) => ({ ts, text, metadata: metadata.get(ts) })),
+    }),
+    '/api/conversations.replies': fields => ({
+      ok: true,
+      messages: server.replies
+        .filter(({ thread }) => thread === fields.get('ts'))
+        .map((reply, at) => ({ ts: `${at}`, ...reply })),
     }),
     '/api/chat.update': fields => {
       const ts = fields.get('ts') ?? ''
@@ -198,6 +220,7 @@ export async function startSlack(): Promise<SlackServer> {
     signingSecret: '0123456789abcdef0123456789abcdef',
     token: 'xoxb-1234-5678-test',
     messages: new Map(),
+    replies: [],
     whispers: [],
     views: [],
     members: new Map(),

@@ -21,7 +21,10 @@ people:
   raj: [raj, raj@acme.example]
   kim: [kim, kim@acme.example]
 groups: { leads: [mona, raj, dana], security: [kim] }
+on_call:
+  night: { turns: { since: "2026-01-05T09:00:00Z", people: [kim] } }
 requests:
+  - { name: night, trigger: push, repositories: acme/night, approvers: on-call:night }
   - { name: glass, trigger: push, repositories: acme/prod, break_glass: { review: security } }
   - { name: two, trigger: push, repositories: acme/two, approvers: { steps: [leads, security] } }
   - { name: itself, trigger: fetch, repositories: acme/**, automatic: true }
