@@ -1,6 +1,6 @@
 import type { Sql } from 'postgres'
 import type { Store } from '../grant/store.ts'
-import { findGrant, plainGrant, type RegisteredGrant, recordedUses } from './register/grants.ts'
+import { findGrant, plainGrant, type RegisteredGrant, recordedBytes, recordedUses } from './register/grants.ts'
 import { findKey, type RegisteredKey } from './register/keys.ts'
 import { type Bar, findBar, findLock, type Lock } from './register/locks.ts'
 import type { Order } from './register/outbox.ts'
@@ -51,12 +51,11 @@ export async function applyGrant(store: Store, grant: RegisteredGrant): Promise<
  * each use is recorded before it is let through. Better a use too few than one too many.
  */
 export async function restoreGrant(sql: Sql, store: Store, grant: RegisteredGrant): Promise<void> {
-  if (grant.uses === undefined) {
-    await applyGrant(store, grant)
-    return
-  }
-  const left = Math.max(0, Math.min(grant.usesLeft ?? grant.uses, grant.uses - (await recordedUses(sql, grant.id))))
-  await store.put(plainGrant(grant), since(grant, left))
+  const { id, uses, usesLeft, bounds } = grant
+  const left =
+    uses === undefined ? undefined : Math.max(0, Math.min(usesLeft ?? uses, uses - (await recordedUses(sql, id))))
+  const carried = bounds?.bytes === undefined ? {} : { carried: await recordedBytes(sql, id) }
+  await store.put(plainGrant(grant), { ...since(grant, left), ...carried })
 }
 
 export async function applyLock(store: Store, { principal, locked, reason, version }: Lock): Promise<void> {

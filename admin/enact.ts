@@ -182,7 +182,10 @@ export function startEnact(options: EnactOptions): Enact {
         const { id, lastUsed, left, state } = found
         if (worthNoting(grant, lastUsed, left)) used.push({ id, lastUsed, ...(left !== undefined && { left }) })
         if (state === 'idle') over.push({ id, how: state, reason: 'it was not used for its idle time' })
-        if (state === 'used') over.push({ id, how: state, reason: 'its uses are used up' })
+        if (state === 'used') {
+          const reason = left === 0 ? 'its uses are used up' : 'its bytes are used up'
+          over.push({ id, how: state, reason })
+        }
       }
     }
     await sweepGrants(act, { used, over })

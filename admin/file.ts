@@ -156,9 +156,9 @@ export function prospectOf(
   if (said.kind === 'refused') return said
   const { terms } = said
   const rules = terms.rules.map(name => standing.policy.byName.get(name))
-  // The gate does not look at these when it is used, and a window without its bound is another window.
-  if (terms.bytes !== undefined || rules.some(rule => rule?.paths !== undefined)) {
-    const reason = `rule "${terms.rules[0]}" limits paths or bytes, which this gate does not enforce yet; nothing is opened by it`
+  // The gate does not look at them when it is used, and a window without its bound is another window.
+  if (rules.some(rule => rule?.paths !== undefined)) {
+    const reason = `rule "${terms.rules[0]}" limits paths, which this gate does not enforce yet; nothing is opened by it`
     return {
       kind: 'refused',
       code: 'unenforced',
@@ -190,13 +190,14 @@ export function prospectOf(
   }
 }
 
-function boundsOf({ networks, hours }: Terms, job: string | undefined): { readonly bounds?: Bounds } {
-  if (networks.length + hours.length === 0 && job === undefined) return {}
+function boundsOf({ networks, hours, bytes }: Terms, job: string | undefined): { readonly bounds?: Bounds } {
+  if (networks.length + hours.length === 0 && bytes === undefined && job === undefined) return {}
   const lists = networks.map(({ written }) => written)
   return {
     bounds: {
       ...(lists.length > 0 && { networks: lists }),
       ...(hours.length > 0 && { hours }),
+      ...(bytes !== undefined && { bytes }),
       ...(job !== undefined && { token: job }),
     },
   }

@@ -140,6 +140,7 @@ export type ControlRecord =
       readonly expires: string
       readonly idle?: number
       readonly uses?: number
+      readonly bytes?: number
       readonly reason: string
       readonly request?: string
     }

@@ -143,6 +143,7 @@ const MEMBERS = {
     expires: time,
     idle: count.optional(),
     uses: count.optional(),
+    bytes: count.optional(),
     reason: text,
     request: text.optional(),
   },

@@ -1,4 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { readSize, SIZE_FORM } from '../config/units.ts'
 import { type Client, createClient } from './client.ts'
 import { say } from './say.ts'
 
@@ -44,6 +45,13 @@ export function wholeNumber(text: string): number {
   const number = Number(text)
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(number)) throw new InvalidArgumentError('Not a whole number.')
   return number
+}
+
+/** Whole bytes. */
+export function size(text: string): number {
+  const bytes = readSize(text)
+  if (bytes === undefined || bytes === 0) throw new InvalidArgumentError(`Not ${SIZE_FORM}.`)
+  return bytes
 }
 
 /** Durable, and the gate has not heard of it yet. */

@@ -1,6 +1,6 @@
 import { Command } from 'commander'
 import { query } from './client.ts'
-import { asking, type Common, gate, sayUnlessEnacted, several, wholeNumber } from './command.ts'
+import { asking, type Common, gate, sayUnlessEnacted, several, size, wholeNumber } from './command.ts'
 import { data, json, say, table, when } from './say.ts'
 
 interface Grant {
@@ -15,6 +15,7 @@ interface Grant {
   readonly idle?: string
   readonly uses?: number
   readonly uses_left?: number
+  readonly bytes?: number
   readonly last_used_at?: string
   readonly reason: string
   readonly issued_at: string
@@ -33,6 +34,7 @@ interface Issue extends Common {
   readonly from?: string
   readonly idle?: string
   readonly uses?: number
+  readonly bytes?: number
   readonly reason: string
 }
 
@@ -54,10 +56,11 @@ export function grantCommand(): Command {
         .option('--until <time>', 'when it ends, instead of --for: 2026-01-31T18:00:00Z')
         .option('--from <time>', 'when it begins; now, if left out')
         .option('--idle <duration>', 'ends it when not used for so long')
+        .option('--bytes <size>', 'ends it after so much went by in both directions: 500MB, 2GiB', size)
         .option('--uses <n>', 'ends it after so many packs fetched or pushes landed', wholeNumber)
         .requiredOption('--reason <text>', 'why: a ticket, a sentence')
         .action(async (options: Issue) => {
-          const { principal, repository, action: actions, ref: refs, idle, uses, reason, from, until } = options
+          const { principal, repository, action: actions, ref: refs, idle, uses, bytes, reason, from, until } = options
           const body = {
             principal,
             repository,
@@ -65,6 +68,7 @@ export function grantCommand(): Command {
             refs,
             idle,
             uses,
+            bytes,
             reason,
             for: options.for,
             starts_at: from,
@@ -176,6 +180,7 @@ function facts(grant: Grant): [string, string][] {
     ['window', `${when(grant.starts_at)} to ${when(grant.expires_at)}`],
     ['idle end', grant.idle],
     ['uses', grant.uses === undefined ? undefined : `${grant.uses_left ?? grant.uses} of ${grant.uses} left`],
+    ['bytes', grant.bytes === undefined ? undefined : `${grant.bytes} at most`],
     ['last used', grant.last_used_at && when(grant.last_used_at)],
     ['reason', grant.reason],
     ['issued', `${when(grant.issued_at)} by ${grant.issued_by}`],

@@ -1,7 +1,7 @@
 -- One attempt's question, see Ask and Answer in grant.ts.
 -- KEYS  fence · standing of the principal · set of the grants this operation has used
 -- ARGV  the ask as JSON
--- Gives {kind, now} and then: for live and spent per grant its JSON, expires, left or ''; for locked the reason; for
+-- Gives {kind, now} and then: for live and spent per grant its JSON, expires, left or '', carried or ''; for locked the reason; for
 -- barred the credential.
 
 local fence, standing, counted_key = KEYS[1], KEYS[2], KEYS[3]
@@ -11,6 +11,15 @@ local now = clock()
 if redis.call('GET', fence) ~= run_id() then return { 'unconfirmed', whole(now) } end
 
 local fields = read(standing)
+-- Whatever the answer will be: these bytes have gone by.
+if ask.carried then
+  for _, id in ipairs(ask.carried.grants) do
+    local name = 'carried:' .. id
+    if fields['grant:' .. id] then
+      fields[name] = whole(redis.call('HINCRBY', standing, name, whole(ask.carried.bytes)))
+    end
+  end
+end
 if fields.lock then return { 'locked', whole(now), fields.lock } end
 for _, credential in ipairs(ask.credentials) do
   local remembered = tonumber(fields['barred:' .. credential])
@@ -42,7 +51,7 @@ local live, found = {}, {}
 for _, id in ipairs(grant_ids(fields)) do
   local grant = cjson.decode(fields['grant:' .. id])
   local is = state(grant, fields, now)
-  if (is == 'live' or (is == 'used' and counted[id])) and fits(grant) then
+  if (is == 'live' or (is == 'used' and counted[id] and not carried_out(grant, fields))) and fits(grant) then
     live[#live + 1] = id
     found[id] = true
   end
@@ -54,6 +63,7 @@ local function answer(kind)
     out[#out + 1] = fields['grant:' .. id]
     out[#out + 1] = fields['expires:' .. id]
     out[#out + 1] = fields['left:' .. id] or ''
+    out[#out + 1] = fields['carried:' .. id] or ''
   end
   return out
 end

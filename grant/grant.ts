@@ -38,8 +38,10 @@ export interface Grant {
   readonly bounds?: Bounds
 }
 
-/** Where and when a live grant holds; all of it has to. Looked at by the proxy at every use, and again while an operation runs. */
+/** Where, when and for how much a live grant holds; all of it has to. Looked at by the proxy at every use, and again while an operation runs. */
 export interface Bounds {
+  /** Bytes of git's own that go by under it in all, in both directions; then it is used up. */
+  readonly bytes?: number
   /** Only for who comes by the token of this id: what a job asked for is that job's, and no other's of the same name. */
   readonly token?: string
   /** The client's address is in some network of every list. */
@@ -57,6 +59,8 @@ export interface LiveGrant extends Grant {
   readonly ends: number
   /** Uses left, where they are counted. */
   readonly left?: number
+  /** Bytes that went by under it, where they are counted. */
+  readonly carried?: number
 }
 
 /** What a proxy asks of the store for one attempt; answered in one round trip. */
@@ -70,6 +74,8 @@ export interface Ask {
   readonly actions: readonly Action[]
   /** Count one use of each of these grants for this operation, all or none; asking again for the same operation counts nothing. */
   readonly consume?: { readonly operation: string; readonly grants: readonly string[] }
+  /** So many bytes more went by under each of these grants. */
+  readonly carried?: { readonly bytes: number; readonly grants: readonly string[] }
 }
 
 export type Answer =

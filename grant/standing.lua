@@ -3,6 +3,7 @@
 --   expires:<id>   the end of its window in milliseconds; an extension moves it
 --   used:<id>      when it was last used; at first the start of its window
 --   left:<id>      uses left, where they are counted
+--   carried:<id>   bytes that went by, where they are counted
 --   ended:<id>     it was revoked or released; remembered until then
 --   lock           the principal is locked, and this is the reason
 --   turn           the version of the last lock or unlock
@@ -44,12 +45,19 @@ local function grant_ids(fields)
   return ids
 end
 
+-- Whether as many bytes have gone by as may.
+local function carried_out(grant, fields)
+  local most = grant.bounds and grant.bounds.bytes
+  return most and tonumber(fields['carried:' .. grant.id] or 0) >= most
+end
+
 -- scheduled, live, expired, idle or used: what a grant is at this moment.
 local function state(grant, fields, now)
   if now < grant.starts then return 'scheduled' end
   if now >= tonumber(fields['expires:' .. grant.id]) then return 'expired' end
   if grant.idle and now >= tonumber(fields['used:' .. grant.id]) + grant.idle then return 'idle' end
   if grant.uses and tonumber(fields['left:' .. grant.id] or 0) <= 0 then return 'used' end
+  if carried_out(grant, fields) then return 'used' end
   return 'live'
 end
 
@@ -62,7 +70,7 @@ local function tidy(key, now)
     local kind, id = string.match(field, '^(%l+):(.*)$')
     if kind == 'expires' then
       if tonumber(value) + REMEMBER < now then
-        redis.call('HDEL', key, 'grant:' .. id, 'expires:' .. id, 'used:' .. id, 'left:' .. id)
+        redis.call('HDEL', key, 'grant:' .. id, 'expires:' .. id, 'used:' .. id, 'left:' .. id, 'carried:' .. id)
       else
         keep = math.max(keep, tonumber(value) + REMEMBER)
       end

@@ -37,10 +37,13 @@ export interface Store {
   now(): Promise<number>
 
   /**
-   * Makes a grant live. Doing it again changes nothing, except that the end can move further and uses can shrink.
+   * Makes a grant live. Doing it again changes nothing, except that the end can move further, uses can shrink and bytes grow.
    * `ended`: it was revoked before and stays so; `over`: its window has passed; `full`: the principal holds too many.
    */
-  put(grant: Grant, since?: { lastUsed?: number; left?: number }): Promise<'put' | 'ended' | 'over' | 'full'>
+  put(
+    grant: Grant,
+    since?: { lastUsed?: number; left?: number; carried?: number },
+  ): Promise<'put' | 'ended' | 'over' | 'full'>
   /** Moves the end of a window further; `ended` when it is over for any reason. */
   extend(extension: { principal: string; grant: string; expires: number }): Promise<'extended' | 'ended' | 'missing'>
   /** Ends a grant for good and tells every proxy. `expires`, where known, bounds how long this has to be remembered. */
@@ -177,7 +180,10 @@ export function createStore(options: {
         case 'live':
         case 'spent': {
           const grants: LiveGrant[] = []
-          for (let i = 0; i + 2 < rest.length; i += 3) grants.push(liveGrant(rest[i]!, rest[i + 1]!, rest[i + 2]!, now))
+          for (let i = 0; i + 3 < rest.length; i += 4) {
+            const grant = liveGrant(rest[i]!, rest[i + 1]!, rest[i + 2]!, now)
+            grants.push(rest[i + 3] === '' ? grant : { ...grant, carried: Number(rest[i + 3]) })
+          }
           return { kind, now, grants }
         }
         default:
@@ -201,6 +207,7 @@ export function createStore(options: {
           String(since.lastUsed ?? grant.starts),
           String(since.left ?? grant.uses ?? ''),
           String(GRANTS_PER_PRINCIPAL_MAX),
+          String(since.carried ?? ''),
         ),
       ),
     extend: ({ principal, grant, expires }) =>

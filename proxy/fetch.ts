@@ -165,7 +165,7 @@ async function one(client: Client, host: Host, exchange: Exchange): Promise<Serv
   const { wanted, sideband, asked } = exchange
   const session = await gate.open(client, wanted)
   if ('kind' in session) return refuse(client, asked ? askingToRead(client, session, asked) : session)
-  session.bytesIn = exchange.bytes
+  session.carry('in', exchange.bytes)
   const pack = asked ? watchPack(client.protocol) : undefined
   const say = (refused: Refusal) => (pack?.started ? inPack(refused, sideband) : errPacket(refused))
   let counted = false

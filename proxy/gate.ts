@@ -122,12 +122,14 @@ export class Gate {
       start,
       grants: judged.grants,
       emit: this.#options.emit,
+      onBytesOver: over => this.#onBytesOver(over),
       onEnd: ended => this.#forget(ended),
     })
     session.instead = judged.instead
     // Registered before the record is written: a revocation that comes in between must find it.
     this.#running.set(session, wanted)
     this.#watchEnd(session, judged.now)
+    this.#watchBytes(session)
     try {
       await this.#options.emit(start)
     } catch {
@@ -145,12 +147,21 @@ export class Gate {
   async again(session: Session, { consume = false } = {}): Promise<Refusal | undefined> {
     const wanted = this.#running.get(session)
     if (!wanted || session.signal.aborted) return session.cutBy ?? this.#no(session.client, wanted, 'cut')
-    const spend = consume ? counted(wanted, session.grants) : []
-    const judged = await this.#judge(session.client, wanted, spend)
-    if (judged.kind === 'refusal') return judged
+    const carrying = this.#carrying(session)
+    const judged = await this.#judge(session.client, wanted, {
+      ...(consume && spending(wanted, session.grants)),
+      ...carrying,
+    })
+    if (judged.kind === 'refusal') {
+      // Told again next time: rather counted twice than not at all.
+      if (judged.code === 'redis-unreachable' || judged.code === 'unconfirmed')
+        session.bytesTold -= carrying.carried?.bytes ?? 0
+      return judged
+    }
     session.grants = judged.grants
     session.instead ??= judged.instead
     this.#watchEnd(session, judged.now)
+    this.#watchBytes(session)
     return undefined
   }
 
@@ -232,8 +243,8 @@ export class Gate {
   }
 
   /** What the policy would refuse is let through where it is only observed. */
-  async #judge(client: Client, wanted: Wanted, spend: readonly string[] = []): Promise<Judged> {
-    const judged = await this.#judgeStrictly(client, wanted, spend)
+  async #judge(client: Client, wanted: Wanted, told: Told = {}): Promise<Judged> {
+    const judged = await this.#judgeStrictly(client, wanted, told)
     if (judged.kind !== 'refusal' || !this.#isObserved(client, judged.code)) return judged
     return { kind: 'live', grants: [], now: 0, instead: judged }
   }
@@ -243,7 +254,7 @@ export class Gate {
     return caller.request === undefined && this.#options.observes?.(repository, code) === true
   }
 
-  async #judgeStrictly(client: Client, wanted: Wanted, spend: readonly string[]): Promise<Judged> {
+  async #judgeStrictly(client: Client, wanted: Wanted, told: Told): Promise<Judged> {
     const { caller, repository } = client
     if (caller.stands?.() === false) return this.#no(client, wanted, 'barred')
     let answer: Answer
@@ -253,7 +264,7 @@ export class Gate {
         credentials: caller.credentials,
         repository,
         actions: wanted.actions,
-        ...(spend.length > 0 && { consume: { operation: wanted.operation, grants: spend } }),
+        ...told,
       })
       this.#heard = performance.now()
     } catch {
@@ -351,7 +362,47 @@ export class Gate {
     this.#timers.set(session, timer)
   }
 
+  /** What went by since the windows that count bytes were last told. */
+  #carrying(session: Session): Told {
+    const wanted = this.#running.get(session)
+    const grants = wanted ? charged(wanted, session.grants, countsBytes) : []
+    const bytes = session.bytesIn + session.bytesOut - session.bytesTold
+    if (grants.length === 0 || bytes <= 0) return {}
+    session.bytesTold += bytes
+    return { carried: { bytes, grants } }
+  }
+
+  /** How many bytes may still go by before anybody has to be asked: as many as the least of its windows has left. */
+  #watchBytes(session: Session): void {
+    const wanted = this.#running.get(session)
+    const charging = wanted ? charged(wanted, session.grants, countsBytes) : []
+    const left = session.grants
+      .filter(({ id }) => charging.includes(id))
+      .map(({ bounds, carried = 0 }) => (bounds?.bytes ?? Number.POSITIVE_INFINITY) - carried)
+    session.bytesMax = session.bytesTold + Math.min(Number.POSITIVE_INFINITY, ...left)
+  }
+
+  #onBytesOver(session: Session): void {
+    session.bytesMax = Number.POSITIVE_INFINITY
+    const most = session.grants.flatMap(({ bounds }) => bounds?.bytes ?? [])
+    const why = `the ${Math.min(...most).toLocaleString('en')} bytes of your window are used up`
+    const { operation, client } = session
+    if (this.letsThrough(session, refusal(operation, 'spent', client.repository, client.service, why))) return
+    session.cut(this.#no(client, this.#running.get(session), 'cut', why))
+  }
+
+  /** The bytes of its last moment, which nobody waits for. */
+  #tellBytes(session: Session): void {
+    const wanted = this.#running.get(session)
+    const carrying = this.#carrying(session)
+    if (!wanted || !carrying.carried) return
+    const { caller, repository } = session.client
+    const { principal, credentials } = caller
+    this.#options.ask({ principal, credentials, repository, actions: wanted.actions, ...carrying }).catch(() => {})
+  }
+
   #forget(session: Session): void {
+    this.#tellBytes(session)
     clearTimeout(this.#timers.get(session))
     this.#timers.delete(session)
     if (!this.#running.delete(session)) return
@@ -372,15 +423,26 @@ function endSentence(refused: Refusal, reason: string): string {
   return reason ? `your window was closed: ${reason}` : 'your window has ended'
 }
 
-/** The grants a use is to be counted on: none where an uncounted grant covers the same. */
-function counted(wanted: Wanted, grants: readonly LiveGrant[]): string[] {
-  const free = grants.filter(grant => grant.uses === undefined)
+/** What Redis is told along with a question. */
+type Told = Pick<Ask, 'consume' | 'carried'>
+
+const countsUses = ({ uses }: LiveGrant) => uses !== undefined
+const countsBytes = ({ bounds }: LiveGrant) => bounds?.bytes !== undefined
+
+function spending(wanted: Wanted, grants: readonly LiveGrant[]): Told {
+  const spend = charged(wanted, grants, countsUses)
+  return spend.length > 0 ? { consume: { operation: wanted.operation, grants: spend } } : {}
+}
+
+/** The grants that what is wanted is counted on: none where those that do not count cover the same. */
+function charged(wanted: Wanted, grants: readonly LiveGrant[], counts: (grant: LiveGrant) => boolean): string[] {
+  const free = grants.filter(grant => !counts(grant))
   if (free.length === grants.length || (free.length > 0 && wanted.covers(free))) return []
   // The fewest: the soonest to end first, added until what is wanted is covered.
-  const spend: LiveGrant[] = []
-  for (const grant of grants.filter(each => each.uses !== undefined).sort((a, b) => a.ends - b.ends)) {
-    spend.push(grant)
-    if (wanted.covers([...free, ...spend])) break
+  const charge: LiveGrant[] = []
+  for (const grant of grants.filter(counts).sort((a, b) => a.ends - b.ends)) {
+    charge.push(grant)
+    if (wanted.covers([...free, ...charge])) break
   }
-  return spend.map(grant => grant.id)
+  return charge.map(grant => grant.id)
 }

@@ -105,7 +105,7 @@ async function land(
     trailerBytes: TRAILER_BYTES[commands.objectFormat],
     endsBy: client.part === 'conversation' ? 'checksum' : 'end',
     onBytes: chunk => {
-      session.bytesIn += chunk.length
+      session.carry('in', chunk.length)
       return proof.reads ? proof.read(chunk) : undefined
     },
     release: async whole => {

@@ -101,7 +101,7 @@ export function relay(
     // Not where somebody is shown the chunks: it may keep them.
     const lent = from.giveBack !== undefined && options.tap === undefined
     const write = (bytes: Buffer, last?: Buffer): boolean => {
-      session.bytesOut += bytes.length
+      session.carry('out', bytes.length)
       gather()
       if (!lent || !last) return to.write(bytes)
       // Of one whose write failed nobody knows whether it is still looked at.

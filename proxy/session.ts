@@ -35,10 +35,14 @@ export class Session {
   instead: Refusal | undefined
   bytesIn = 0
   bytesOut = 0
+  /** How many of them its windows have been told of, and with how many it is over; set by the gate. */
+  bytesTold = 0
+  bytesMax = Number.POSITIVE_INFINITY
   /** Where its answer came from, when the host was not asked for it. */
   reuse: 'shared' | 'cached' | undefined
   readonly #abort = new AbortController()
   readonly #emit: Emit
+  readonly #onBytesOver: (session: Session) => void
   readonly #onEnd: (session: Session) => void
   #cut: Refusal | undefined
   #settled = false
@@ -51,6 +55,8 @@ export class Session {
     start: OperationStart
     grants: readonly LiveGrant[]
     emit: Emit
+    /** More bytes went by than `bytesMax`. */
+    onBytesOver?: (session: Session) => void
     onEnd: (session: Session) => void
   }) {
     this.client = options.client
@@ -60,9 +66,17 @@ export class Session {
     this.startedAt = performance.now()
     this.#emit = options.emit
     this.#onEnd = options.onEnd
+    this.#onBytesOver = options.onBytesOver ?? (() => {})
     const { gone } = options.client
     if (gone.aborted) this.#abort.abort(gone.reason)
     else gone.addEventListener('abort', this.#onGone, { once: true })
+  }
+
+  /** Bytes of the client's, or for it, are about to go by. */
+  carry(direction: 'in' | 'out', bytes: number): void {
+    if (direction === 'in') this.bytesIn += bytes
+    else this.bytesOut += bytes
+    if (this.bytesIn + this.bytesOut > this.bytesMax) this.#onBytesOver(this)
   }
 
   /** Aborted when the operation must stop: everything that carries its bytes listens to this one. */

@@ -52,6 +52,7 @@ export async function writeGrant(change: Change, grant: Grant, by: string): Prom
     expires: expires.toISOString(),
     ...(idle !== undefined && { idle }),
     ...(uses !== undefined && { uses }),
+    ...(bounds?.bytes !== undefined && { bytes: bounds.bytes }),
     reason,
     ...(request !== undefined && { request }),
   })
@@ -231,7 +232,7 @@ export async function* grantsToRestore(
 /** Open grants whose end depends on how they are used. */
 export async function grantsThatMayEnd(sql: Sql): Promise<RegisteredGrant[]> {
   const rows = await sql<GrantRow[]>`
-    select * from control.grant where ended is null and (idle_ms is not null or uses is not null)`
+    select * from control.grant where ended is null and (idle_ms is not null or uses is not null or bounds->'bytes' is not null)`
   return rows.map(registered)
 }
 
@@ -248,6 +249,22 @@ export async function recordedUses(sql: Sql, grant: string): Promise<number> {
     ) as recorded
     where kind = 'operation.start' and action <> 'list'`
   return row?.count ?? 0
+}
+
+/** How many bytes went by under a grant, by the ends that the ledger has. What runs has told Redis only. */
+export async function recordedBytes(sql: Sql, grant: string): Promise<number> {
+  const [row] = await sql<{ bytes: string }[]>`
+    with begun as (
+      select operation from audit.record where grants @> array[${grant}::text] and kind = 'operation.start'
+      union
+      select operation from audit.inbox where grants @> array[${grant}::text] and kind = 'operation.start'
+    ), ends as (
+      select operation, body::jsonb as body from audit.record where kind = 'operation.end' and operation in (select operation from begun)
+      union
+      select operation, body::jsonb from audit.inbox where kind = 'operation.end' and operation in (select operation from begun)
+    )
+    select coalesce(sum((body->>'bytesIn')::numeric + (body->>'bytesOut')::numeric), 0)::text as bytes from ends`
+  return Number(row?.bytes ?? 0)
 }
 
 interface GrantRow {

@@ -23,7 +23,6 @@ function shortOf(rule: Rule, isUnknown: (schedule: string) => boolean): readonly
   const { approval, automatic, who, recurring } = rule
   return [
     [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
-    [rule.bytes !== undefined, 'bytes are not counted yet; it opens nothing'],
     [rule.mode === 'observe', 'mode: observe holds for repositories, not for rules; what would be refused is refused'],
     [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
     [who?.onCall.some(isUnknown) ?? false, `${UNKNOWN}; it lets nobody ask by that`],

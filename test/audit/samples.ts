@@ -71,6 +71,7 @@ export const ONE_OF_EACH: readonly Record[] = [
     expires,
     idle: 600_000,
     uses: 3,
+    bytes: 2_000_000_000,
     reason: 'PAY-231',
     request: 'r-1',
   },
