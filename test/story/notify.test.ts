@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Receiver, startReceiver } from '../admin/notify/receiver.ts'
 import { type SlackServer, startSlack } from '../admin/notify/slackserver.ts'
+import { startTeams, type TeamsServer } from '../admin/notify/teamsserver.ts'
 import { type ControlPlane, startControlPlane } from '../support/control.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
 import { until } from '../support/program.ts'
 import { type Redis, startRedis } from '../support/redis.ts'
 
-// A whole control plane, its commands, "Slack" and a receiver of webhooks.
+// A whole control plane, its commands, "Slack", "Teams" and a receiver of webhooks.
 
 const POLICY = `
 version: 1
@@ -18,14 +19,16 @@ requests:
 let redis: Redis
 let database: Postgres
 let slack: SlackServer
+let teams: TeamsServer
 let receiver: Receiver
 let gate: ControlPlane
 
 beforeAll(async () => {
-  ;[redis, database, slack, receiver] = await Promise.all([
+  ;[redis, database, slack, teams, receiver] = await Promise.all([
     startRedis(),
     startPostgres(),
     startSlack(),
+    startTeams(),
     startReceiver(),
   ])
   for (const [id, email] of [
@@ -34,22 +37,26 @@ beforeAll(async () => {
   ] as const) {
     slack.members.set(id, { id, team_id: 'T1', is_email_confirmed: true, profile: { email } })
   }
-  const { token, signingSecret, url: api } = slack
+  const { token, signingSecret, appToken, url: api } = slack
   const notify = {
     ending: 600_000,
     giveUp: 86_400_000,
     people: new Map(),
     channels: [
-      { type: 'slack', name: 'approvals', token, channel: 'C1', signingSecret, api },
+      { type: 'slack', name: 'approvals', token, channel: 'C1', signingSecret, appToken, api },
+      { type: 'teams', name: 'team', chat: teams.chat },
       { type: 'webhook', name: 'siem', url: receiver.url, secret: receiver.secret },
     ] as const,
   }
   const people = { dana: 'developer', mona: 'approver', root: 'admin' }
-  gate = await startControlPlane({ redis: redis.url, postgres: database.url }, people, POLICY, { notify })
+  gate = await startControlPlane({ redis: redis.url, postgres: database.url }, people, POLICY, {
+    notify,
+    publicAdmin: 'https://access.acme.example',
+  })
 })
 afterAll(async () => {
   await gate?.close()
-  await Promise.all([redis?.stop(), database?.stop(), slack?.stop(), receiver?.stop()])
+  await Promise.all([redis?.stop(), database?.stop(), slack?.stop(), teams?.stop(), receiver?.stop()])
 })
 
 const message = () => JSON.stringify([...slack.messages.values()])
@@ -93,6 +100,29 @@ test('a request made in a terminal appears in Slack; a stranger changes nothing;
   expect(JSON.parse(list.stdout).grants).toMatchObject([
     { principal: 'dana', repository: 'acme/api', state: 'live', issued_by: 'mona' },
   ])
+})
+
+test("the same by Teams: the link in the approver's chat lets the one who waits go on", async () => {
+  const asked = await gate.start('dana', 'git-access', 'request', 'acme/web', '--push', '--for', '30m', '--wait')
+  const chat = () => teams.posted.filter(({ to, text }) => to === 'mona@acme.example' && text.includes('acme/web'))
+  const { link = '' } = await until(() => chat()[0])
+  const { origin, pathname } = new URL(link)
+  expect(origin).toBe('https://access.acme.example')
+  expect(await (await fetch(`${gate.url}${pathname}`)).text()).toContain('You decide as <strong>mona</strong>')
+  const answer = await fetch(`${gate.url}${pathname}`, {
+    method: 'POST',
+    body: new URLSearchParams({ says: 'approve' }),
+  })
+  expect(answer.status).toBe(200)
+  expect(await asked.ended).toBe(0)
+  expect(asked.output()).toContain('is approved')
+})
+
+test('what is typed in Slack comes by its socket', async () => {
+  await until(() => slack.sockets.length === 1)
+  const id = slack.envelope('slash_commands', { text: '', user_id: 'UMONA', team_id: 'T1' })
+  await until(() => slack.acknowledged.some(({ envelope_id }) => envelope_id === id))
+  expect(slack.acknowledged.at(-1)?.payload?.text).toContain('You have no requests.')
 })
 
 test('and the receiver of webhooks hears the same, in order', async () => {

@@ -63,6 +63,7 @@ export function openSocket(options: {
   const { signal } = closing
   const held = new Set<SocketModeClient>()
   let underWay = 0
+  let told = false
 
   async function keepOpen(): Promise<void> {
     for (let failures = 0; !signal.aborted; ) {
@@ -72,12 +73,14 @@ export function openSocket(options: {
       held.add(client)
       try {
         await opened(client)
-        if (failures > 0) log.info({}, 'Slack is connected')
+        if (told) log.info({}, 'Slack is connected again')
+        told = false
         // The one before is let go only now, so that nothing that is pressed meanwhile meets no connection.
         for (const earlier of held) if (earlier !== client) void release(earlier)
         await over.promise
       } catch (error) {
-        if (!signal.aborted && failures === 0) log.warn({ err: error }, 'Slack cannot be connected to; trying again')
+        if (!signal.aborted && !told) log.warn({ err: error }, 'Slack cannot be connected to; trying again')
+        told = true
         await release(client)
       }
       failures = performance.now() - began > STEADY_MILLISECONDS ? 0 : failures + 1
