@@ -1,0 +1,124 @@
+// From an approval to the operation that waited for it: node bench/approval.ts [TRIES]
+// Real git, Redis and PostgreSQL, a control plane and two proxies that take turns, all on this machine. The clock starts as
+// the approver's call is sent and ends with the time in the start record of the push.
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { startControlPlane } from '../test/support/control.ts'
+import { cloneRepository, commitFile, gitEnvironment, makeRepository } from '../test/support/git.ts'
+import { type Program, startProgram, until } from '../test/support/program.ts'
+import setup from '../test/support/setup.ts'
+import { type StartedProxy, startStand } from '../test/support/stand.ts'
+
+const TRIES = Number(process.argv[2] ?? 100)
+if (!Number.isInteger(TRIES) || TRIES < 1) {
+  process.stderr.write(`bench: a number of tries, not ${process.argv[2]}\n`)
+  process.exit(2)
+}
+const POLICY = `version: 1
+requests:
+  - { name: run, trigger: push, repositories: local/run/*, approvers: person:mona }
+  - { name: self, trigger: push, repositories: local/self/*, approvers: person:mona, auto_request: { wait: 2m } }
+`
+const CLI = new URL('../cli/git-access.ts', import.meta.url).pathname
+
+interface Pending {
+  readonly id: string
+  readonly digest: string
+  readonly grants: readonly { readonly id: string }[]
+}
+
+const tidy = await setup()
+const stand = await startStand({ proxies: 0 })
+await stand.store.doubt()
+const control = await startControlPlane(
+  { redis: stand.redis.url, postgres: stand.postgres.url },
+  { dana: 'developer', mona: 'approver', 'service:gate': 'front' },
+  POLICY,
+)
+const first = await stand.startProxy({
+  control: { url: control.url, tokenFile: join(control.folder, 'service:gate') },
+})
+const proxies = [first, await stand.startProxy(first.settings)]
+
+try {
+  for (const way of ['run', 'self'] as const) {
+    const bare = await makeRepository(join(stand.folder, way, 'app.git'))
+    const work = await cloneRepository(bare)
+    const took: number[] = []
+    for (let index = 0; index < TRIES; index++) {
+      await commitFile(work, 'try', String(index))
+      took.push(await approvalToOperation(way, work, proxies[index % proxies.length]!))
+    }
+    took.sort((a, b) => a - b)
+    const name = way === 'run' ? 'git access run -- git push' : 'git push, auto_request'
+    const at = (part: number) => `${took[Math.min(took.length - 1, Math.floor(took.length * part))]} ms`
+    process.stdout.write(`${name.padEnd(28)}p50 ${at(0.5)}, p95 ${at(0.95)}, worst ${at(1)}, of ${TRIES}\n`)
+  }
+} finally {
+  await control.close()
+  await stand.close()
+  tidy()
+}
+
+/** One push that waits: milliseconds from its approval to its start. The window is taken back for the next. */
+async function approvalToOperation(way: 'run' | 'self', work: string, proxy: StartedProxy): Promise<number> {
+  const url = new URL(`${proxy.urls.http}/local/${way}/app.git`)
+  url.username = 'dana'
+  url.password = tokenOf('dana')
+  const push = ['git', '-C', work, 'push', '-q', url.href, 'HEAD:refs/heads/main']
+  const env = { ...gitEnvironment(), ...control.as('dana') }
+  const [command, ...args] = way === 'run' ? [process.execPath, CLI, 'run', '--', ...push] : push
+  const waiting = await startProgram(command!, args, { env })
+  const { id, digest } = await until(() => pending(way), 'the request to be there')
+  if (way === 'run') await until(() => waiting.output().includes(`${id} waits for`), 'run to wait')
+  // Past the answer that says so, into the wait itself.
+  await new Promise(resolve => setTimeout(resolve, 300))
+
+  const begun = Date.now()
+  const approved = await call<Pending>('mona', 'POST', `/requests/${id}/approve`, { digest })
+  await succeeded(waiting)
+  const operation = await startedUnder(approved.grants[0]?.id ?? '')
+  await call('dana', 'POST', `/requests/${id}/withdraw`, {})
+  return operation - begun
+}
+
+async function succeeded(program: Program): Promise<void> {
+  const status = await program.ended
+  if (status !== 0) throw new Error(`a push that was approved ended with ${status}: ${program.output()}`)
+}
+
+async function pending(way: string): Promise<Pending | undefined> {
+  const { requests } = await call<{ requests: (Pending & { repository: string })[] }>(
+    'dana',
+    'GET',
+    '/requests?mine=true&state=requested',
+  )
+  return requests.find(({ repository }) => repository === `local/${way}/app`)
+}
+
+async function startedUnder(grant: string): Promise<number> {
+  return await until(async () => {
+    const [row] = await stand.sql<{ at: Date | null }[]>`
+      select min(at) as at from (
+        select at, kind, grants from audit.inbox union all select at, kind, grants from audit.record) as every
+      where kind = 'operation.start' and grants @> array[${grant}]`
+    return row?.at?.getTime()
+  }, 'the start record')
+}
+
+function tokenOf(person: string): string {
+  return readFileSync(join(control.folder, person), 'utf8').trim()
+}
+
+async function call<T>(person: string, method: string, path: string, body?: object): Promise<T> {
+  const answer = await fetch(`${control.url}/api/v1${path}`, {
+    method,
+    headers: {
+      authorization: `Bearer ${tokenOf(person)}`,
+      ...(body && { 'content-type': 'application/json' }),
+    },
+    ...(body && { body: JSON.stringify(body) }),
+  })
+  if (!answer.ok) throw new Error(`${method} ${path}: ${await answer.text()}`)
+  return (await answer.json()) as T
+}
