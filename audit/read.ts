@@ -1,12 +1,16 @@
-import type { Sql } from 'postgres'
+import type { Sql, TransactionSql } from 'postgres'
 import type { Linked } from './chain.ts'
 import { type Facets, facets } from './facets.ts'
 import type { Record } from './record.ts'
 
 /** In one page of a listing. */
 export const PAGE_RECORDS_MAX = 1_000
-/** How far is looked for a ref or a grant, one stretch behind the other; the first is looked through record by record. */
-const STRETCHES_RECORDS = [2_000, 50_000, Number.POSITIVE_INFINITY] as const
+/** How far is looked for a ref or a grant, one stretch behind the other, and how. */
+const STRETCHES = [
+  { records: 2_000, how: 'walk' },
+  { records: 50_000, how: 'sort' },
+  { records: Number.POSITIVE_INFINITY, how: 'sort' },
+] as const
 /** Fetched at once where the whole ledger is read. */
 const STRIDE_RECORDS = 2_000
 
@@ -60,11 +64,31 @@ export async function list(sql: Sql, filters: Filters, place: Place, limit = 100
     upTo: 'after' in place ? (place.to ?? Number.MAX_SAFE_INTEGER) : (place.before ?? Number.MAX_SAFE_INTEGER) - 1,
   }
   const wanted = Math.min(limit, PAGE_RECORDS_MAX)
+  const asked = Object.values(filters).filter(value => value !== undefined).length
+  const isListed = filters.ref !== undefined || filters.grant !== undefined
   const rows =
-    filters.ref === undefined && filters.grant === undefined
+    asked < 2 && !isListed
       ? await page(sql, filters, range, wanted, 'walk')
-      : await pageByList(sql, filters, range, wanted)
+      : await planned(sql, transaction =>
+          isListed
+            ? pageByList(transaction, filters, range, wanted)
+            : page(transaction, filters, range, wanted, 'walk'),
+        )
   return rows.map(linked)
+}
+
+/**
+ * A branch may be in half of all records or in three, a repository may be the only one: which index serves a search depends on the
+ * values. A plan made once for any value, as the server keeps them, may read half of the ledger for one line. And where a few hundred
+ * records of one person are dear because a disk has to turn for each, all places of the main branch are read to be spared some.
+ */
+async function planned(sql: Sql, search: (sql: TransactionSql) => Promise<StoredRow[]>): Promise<StoredRow[]> {
+  const rows = await sql.begin('read only', async transaction => {
+    await transaction`
+      select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('random_page_cost', '1.1', true)`
+    return [...(await search(transaction))]
+  })
+  return rows
 }
 
 interface Range {
@@ -76,17 +100,16 @@ interface Range {
 // Refs and grants are lists; their index gives matches in no order, so all of them have to be fetched and sorted. The main branch of a
 // busy ledger has too many for that, but those are close by: look there first, in a piece that is walked, then in one in which the index
 // finds few enough, and over everything only for what is rare.
-async function pageByList(sql: Sql, filters: Filters, asked: Range, wanted: number): Promise<StoredRow[]> {
+async function pageByList(sql: TransactionSql, filters: Filters, asked: Range, wanted: number): Promise<StoredRow[]> {
   const { since, until, ...rest } = filters
   const { forward, above, upTo } = await narrowed(sql, asked, since, until)
   const found: StoredRow[] = []
   let from = forward ? above : upTo
-  for (const stretch of STRETCHES_RECORDS) {
+  for (const { records, how } of STRETCHES) {
     const piece = forward
-      ? { forward, above: from, upTo: Math.min(upTo, from + stretch) }
-      : { forward, above: Math.max(above, from - stretch), upTo: from }
+      ? { forward, above: from, upTo: Math.min(upTo, from + records) }
+      : { forward, above: Math.max(above, from - records), upTo: from }
     if (piece.above >= piece.upTo) break
-    const how = stretch === STRETCHES_RECORDS[0] ? 'walk' : 'sort'
     found.push(...(await page(sql, rest, piece, wanted - found.length, how)))
     if (found.length === wanted) break
     from = forward ? piece.upTo : piece.above
@@ -95,7 +118,12 @@ async function pageByList(sql: Sql, filters: Filters, asked: Range, wanted: numb
 }
 
 /** Where there is anything at all: neither after the last record nor outside of the times asked for. */
-async function narrowed(sql: Sql, { forward, above, upTo }: Range, since?: Date, until?: Date): Promise<Range> {
+async function narrowed(
+  sql: TransactionSql,
+  { forward, above, upTo }: Range,
+  since?: Date,
+  until?: Date,
+): Promise<Range> {
   const [row] = await sql<{ last: number; first: number; end: number }[]>`
     select coalesce(max(seq), 0)::float8 as last,
       ${since === undefined ? sql`0::float8` : sql`${firstSince(sql, since)}::float8`} as first,
@@ -107,7 +135,7 @@ async function narrowed(sql: Sql, { forward, above, upTo }: Range, since?: Date,
 
 /** `sort` hides from the planner that the primary key is in the wanted order, so that it does not walk it in hope of an early match. */
 async function page(
-  sql: Sql,
+  sql: Sql | TransactionSql,
   filters: Filters,
   range: Range,
   limit: number,
@@ -123,12 +151,12 @@ async function page(
 
 // Order by `record.seq`: a bare `seq` is the float8 of this list, which no index knows.
 // Times as text and numbers as float8: all of a ledger passes here, and the driver's own Date and bigint cost more than the rest.
-function projection(sql: Sql) {
+function projection(sql: Sql | TransactionSql) {
   return sql`seq::float8, to_char(recorded at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as recorded, proxy, boot, n::float8,
     to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at, body, encode(hash, 'hex') as hash`
 }
 
-function conditions(sql: Sql, filters: Filters) {
+function conditions(sql: Sql | TransactionSql, filters: Filters) {
   const { principal, actor, repository, ref, action, result, grant, operation, kind, since, until } = filters
   return sql`
     ${principal === undefined ? sql`` : sql`and principal = ${principal}`}
@@ -146,7 +174,7 @@ function conditions(sql: Sql, filters: Filters) {
 
 // A column with few values must be planned for the value asked for: a parameter hides that one result is in half of all records and
 // another in a handful. So these stand in the statement itself, after a look at what they are made of.
-function word(sql: Sql, value: string) {
+function word(sql: Sql | TransactionSql, value: string) {
   return WORD.test(value) ? sql.unsafe(`'${value}'`) : sql`${value}`
 }
 
@@ -154,7 +182,7 @@ const WORD = /^[a-z][a-z.-]{0,39}$/
 
 // recorded never runs backwards, so a time is a sequence number: a walk of one index, and a range of the primary key instead of
 // a condition the planner would have to guess about.
-function firstSince(sql: Sql, time: Date) {
+function firstSince(sql: Sql | TransactionSql, time: Date) {
   return sql`coalesce((
     select seq from audit.record where recorded >= ${time} order by recorded, seq limit 1), ${Number.MAX_SAFE_INTEGER}::bigint)`
 }
