@@ -21,7 +21,7 @@ import {
 } from './git/uploadpack.ts'
 import type { HostOf } from './hosts.ts'
 import { notice } from './notice.ts'
-import { heldTo, noting, type Reading, readableTips, reading, type Tips, whyBeyond } from './reading.ts'
+import { heldTo, noting, type Reading, readableTips, reading, stillShown, type Tips, whyBeyond } from './reading.ts'
 import { errPacket, lines, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import { type Releasable, releasable } from './reuse/releasable.ts'
@@ -226,7 +226,7 @@ async function lookAt(
   const no = (why: string) =>
     askingToRead(client, refusal(session.operation, 'ref-refused', repository, service, why), asked)
   if (withTags) return no('tags are not sent along under a window for some refs')
-  let tips = told
+  let tips = stillShown(told, view)
   let why = whyBeyond(asked, tips)
   // In a conversation of protocol 0 and 1 the advertisement is all there is.
   if (why !== undefined && (part === 'exchange' || protocol === 2)) {

@@ -85,6 +85,17 @@ export function noting(view: View, tips: Tips): View {
   }
 }
 
+/** Of what was shown before, what may be read now: the grant it was shown under may be over. */
+export function stillShown(tips: Tips, { covers }: View): Tips {
+  const still: Tips = new Map()
+  for (const [id, refs] of tips) {
+    const names = [...refs].filter(covers)
+    // HEAD is nothing by itself.
+    if (names.length > 0) still.set(id, new Set(refs.has('HEAD') ? ['HEAD', ...names] : names))
+  }
+  return still
+}
+
 /**
  * What the refs that a session may read stand at now. `upstream` is to be a new one, and is closed.
  *

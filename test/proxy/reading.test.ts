@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import type { LiveGrant } from '../../grant/grant.ts'
 import { FLUSH, line } from '../../proxy/git/pktline.ts'
 import { readFetchRequest } from '../../proxy/git/uploadpack.ts'
-import { heldTo, noting, reading, type Tips, whyBeyond } from '../../proxy/reading.ts'
+import { heldTo, noting, reading, stillShown, type Tips, whyBeyond } from '../../proxy/reading.ts'
 import { client, gateOf, granted, live } from './attempt.ts'
 
 const A = 'a'.repeat(40)
@@ -38,6 +38,13 @@ describe('a fetch under a window for some refs', () => {
     const said = whyBeyond(asked, tips)
     if (why) expect(said).toMatch(why)
     else expect(said).toBeUndefined()
+  })
+
+  test('is not judged by what was shown under a window that is over', async () => {
+    const now = stillShown(tips, { covers: ref => ref === 'refs/heads/next' })
+    expect(now).toEqual(new Map([[A, new Set(['HEAD', 'refs/heads/next'])]]))
+    expect(whyBeyond(await fetching(`want ${B}`), now)).toMatch(/is at none of the refs/)
+    expect(stillShown(tips, { covers: () => false }).size).toBe(0)
   })
 
   test('a window that shows more refs than can be looked through shows none', () => {

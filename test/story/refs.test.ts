@@ -119,6 +119,23 @@ describe.each([
   })
 })
 
+test('over SSH, what one window has shown is not given under another once the first is over', async () => {
+  const repository = 'local/acme/app'
+  const first = await stand.grant({ repository, actions: ['fetch'], refs: ['secret'] })
+  await stand.grant({ repository, actions: ['fetch'], refs: ['main'] })
+  const { text } = await overSsh(stand, `git-upload-pack '/${repository}.git'`, {
+    body: v2('ls-refs'),
+    protocol: 2,
+    andThen: async () => {
+      await stand.revoke(first)
+      return v2('fetch', `want ${refs['refs/heads/secret']}`, 'done')
+    },
+  })
+  expect(text).toContain(`${refs['refs/heads/secret']} refs/heads/secret`)
+  expect(text).toContain('is at none of the refs your window lets you read')
+  expect(text).not.toContain('packfile')
+})
+
 test('git archive gives the refs of the window, named in full', async () => {
   const repository = 'local/acme/app'
   await stand.grant({ repository, actions: ['archive'], refs: ['main'] })
