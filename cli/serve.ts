@@ -144,6 +144,7 @@ async function serveRole(name: RoleName, whole: Settings, number?: number): Prom
   announceReady(urls, { role: name })
 
   const why = await Promise.race([told, ...(worker ? [worker.told] : []), ...(role.gaveUp ? [role.gaveUp] : [])])
+  worker?.stopping()
   watch?.stopping()
   restart.ignore()
   await hangup.ignore()

@@ -19,6 +19,8 @@ export type ToWorker =
 export type FromWorker =
   | ReadyMessage
   | FailedMessage
+  /** It takes no more connections, whoever told it so. */
+  | { readonly kind: 'stopping' }
   /** The worker has the socket now; and: that connection is closed. */
   | { readonly kind: 'taken' | 'left'; readonly connection: number }
   | LoginFailed

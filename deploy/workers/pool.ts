@@ -77,7 +77,7 @@ interface Crew {
 interface Member extends Worker {
   readonly ready: Promise<void>
   readonly ended: Promise<void>
-  serves: boolean
+  state: 'starting' | 'serving' | 'stopping'
 }
 
 /**
@@ -141,7 +141,7 @@ export async function startPool(count: number, options: PoolOptions): Promise<Po
       },
       ready: ready.promise,
       ended: ended.promise,
-      serves: false,
+      state: 'starting',
     }
     crew.members.add(member)
     alive.add(member)
@@ -149,10 +149,11 @@ export async function startPool(count: number, options: PoolOptions): Promise<Po
     child.on('message', (message: FromWorker) => {
       if (message.kind === 'failed') why = `: ${message.message}`
       if (message.kind === 'ready') {
-        member.serves = true
+        member.state = 'serving'
         ready.resolve()
         if (crew.stage === 'serving') options.onServing()
       }
+      if (message.kind === 'stopping') member.state = 'stopping'
       options.onMessage(member, message)
     })
     // What it could not be sent, or could not be started for: its end says the same.
@@ -205,7 +206,8 @@ export async function startPool(count: number, options: PoolOptions): Promise<Po
   }
 
   async function letGo(member: Member, how: 'retire' | 'stop'): Promise<void> {
-    if (!member.serves) return await endProcess(member.child, options.patience())
+    // It hears nothing yet, and has nothing to lose.
+    if (member.state === 'starting') return await endProcess(member.child, options.patience())
     member.send({ kind: how })
     const late = setTimeout(() => member.child.kill('SIGKILL'), options.patience())
     await member.ended
@@ -214,7 +216,7 @@ export async function startPool(count: number, options: PoolOptions): Promise<Po
 
   let crew = await come(count)
   return {
-    serving: () => [...crew.members].filter(({ serves }) => serves),
+    serving: () => [...crew.members].filter(({ state }) => state === 'serving'),
     gaveUp: gaveUp.promise,
     replace: async (howMany, serving) => {
       const before = crew
@@ -232,7 +234,7 @@ export async function startPool(count: number, options: PoolOptions): Promise<Po
     },
     signal: signal => {
       // One that is still starting has no ear for it and would end by it; it reads the settings as they are now anyway.
-      for (const { child, serves } of alive) if (serves) child.kill(signal)
+      for (const { child, state } of alive) if (state !== 'starting') child.kill(signal)
     },
     stop: async () => {
       stopping = true

@@ -12,6 +12,8 @@ export interface Enlisted {
   readonly told: Promise<'retire' | 'stop'>
   /** Answers from now on what is asked about this worker. */
   observe(observed: Observed): void
+  /** Says that nothing more is taken, for whoever hands out connections. */
+  stopping(): void
 }
 
 /** How this process is a worker: connections come over its channel. Call it before anything can come. */
@@ -79,6 +81,7 @@ export function enlist(number: number): Enlisted {
       },
     },
     told: told.promise,
+    stopping: () => say({ kind: 'stopping' }),
     observe: ({ metrics, checks }) => {
       // A label for each rather than a sum: a sum that a worker's end makes smaller looks like a counter begun anew.
       metrics.setDefaultLabels({ worker: String(number) })

@@ -77,6 +77,19 @@ test('SIGHUP reaches every process', async () => {
   await supervised.stop(5_000)
 })
 
+test('SIGUSR2 reaches the one that is meant, once it serves', async () => {
+  const [one, other] = ['one', 'other'].map(name =>
+    process1(name, `process.on('SIGUSR2', () => say('anew')); ${SERVE}`),
+  )
+  const supervised = supervise([one!.watched, other!.watched], quiet)
+  supervised.restart('one')
+  await supervised.ready
+  supervised.restart('one')
+  await until(() => one!.lines().includes('anew'), 'the signal')
+  await supervised.stop(5_000)
+  expect([one!.lines(), other!.lines()]).toEqual([['up', 'anew'], ['up']])
+})
+
 test('SIGHUP does not end a process that is still starting; it gets its own once it serves', async () => {
   const late = `setTimeout(() => { process.on('SIGHUP', () => say('again')); ${SERVE} }, 300)`
   const one = process1('one', late)

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { OperationEnd } from '../../audit/record.ts'
@@ -182,4 +182,14 @@ test('one worker killed takes along what it carried and no more; each of that ge
   await until(() => workers().size === 2, 'the worker to be started again')
   expect(await metric('drawbridge_worker_deaths_total')).toEqual(['drawbridge_worker_deaths_total 1'])
   expect((await stand.records()).filter(({ kind }) => kind === 'ledger.duplicate')).toEqual([])
+}, 60_000)
+
+// The last: afterwards there is nobody who listens.
+test('with the first process killed the workers take nothing new, finish what runs and end', async () => {
+  const pids = [...workers().values()]
+  const running = await begin('clone', 'ssh')
+  process.kill(program.pid, 'SIGKILL')
+  expect(await running.finish()).toMatchObject({ status: 0 })
+  expect(await running.end()).toMatchObject({ result: 'ok' })
+  await until(() => pids.every(pid => !existsSync(`/proc/${pid}`)), 'the workers to end', 30_000)
 }, 60_000)

@@ -17,6 +17,10 @@ const SERVES = `process.on('disconnect', () => process.exit(0))\nprocess.send({ 
 const RETIRES = `${SERVES}process.on('message', ({ kind }) => process.exit(kind === 'retire' || kind === 'stop' ? 0 : 9))`
 const polite = script('polite', RETIRES)
 const slow = script('slow', SERVES)
+const leaving = script(
+  'leaving',
+  `${RETIRES}\nprocess.on('SIGTERM', () => { process.send({ kind: 'stopping' }); setTimeout(() => process.exit(0), 300) })`,
+)
 const dying = script('dying', `process.send({ kind: 'ready', urls: {} }, () => setTimeout(() => process.exit(3), 20))`)
 const wrong = script('wrong', `process.send({ kind: 'failed', message: 'line 3 is wrong' }, () => process.exit(78))`)
 
@@ -104,6 +108,18 @@ test('one that does not retire in its time is killed, and what it left open is s
   await pool.replace(1, () => {})
   expect(settled).toEqual([1])
   expect(numbersOf(pool)).toEqual([2])
+  await pool.stop()
+})
+
+test('a worker that somebody else told to stop is given nothing more, and started again when it has ended', async () => {
+  const { options, started } = watched(number => (number === 1 ? leaving : polite))
+  const pool = await startPool(2, options)
+  const [first] = pool.serving()
+  first!.child.kill('SIGTERM')
+  await until(() => numbersOf(pool).length === 1, 'it to be left out')
+  expect(first!.child.exitCode).toBeNull()
+  await until(() => numbersOf(pool).length === 2, 'it to be started again')
+  expect(started).toEqual([1, 2, 1])
   await pool.stop()
 })
 
