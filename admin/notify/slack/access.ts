@@ -5,7 +5,7 @@ import { Problem } from '../../api/problem.ts'
 import { wish, wishOf } from '../../api/requests.ts'
 import { fileRequest } from '../../file.ts'
 import { listRequests, type RegisteredRequest } from '../../register/requests.ts'
-import { personBehind } from '../../voter.ts'
+import { kindOf, personBehind } from '../../voter.ts'
 import { callerOf, type Deciding } from '../vote.ts'
 
 /**
@@ -61,17 +61,20 @@ async function ask(
     throw new Problem(400, 'invalid', `${fault?.path.join('.') ?? ''}: ${fault?.message ?? ''}`, USAGE)
   }
   const standing = policy.standing()
-  const voter = await callerOf(sql, standing, { person, channel })
-  const name = await nameOf(sql, principal => personBehind(standing, principal) === person)
+  const known = await callerOf(sql, standing, { person, channel })
+  const name = await nameOf(sql, principal => {
+    // A machine asks for itself, whoever owns it.
+    return kindOf(principal) === 'person' && personBehind(standing, principal) === person
+  })
   if (name === undefined) {
     throw new Problem(403, 'role', 'the gate knows no sign-in, token or key by which you may ask', 'git access login')
   }
-  const caller: Caller = { ...voter, ...name }
+  const caller: Caller = { ...known, ...name }
   const at = await now()
   const { found, filed } = await fileRequest(act, { standing, caller, address: undefined }, wishOf(asked.data, at), at)
   const { id, state } = found.request
   const again = filed === 'same' ? ' already' : ''
-  return state === 'requested' ? `${id} waits for approval${again}; it stands in the channel.` : lineOf(found)
+  return state === 'requested' ? `${id} waits for approval${again}.` : lineOf(found)
 }
 
 /**

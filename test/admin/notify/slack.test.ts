@@ -319,7 +319,7 @@ describe('/access', () => {
       'request acme/api.git —push --ref main,release/1 --for 30 minutes --ticket PAY-7 --reason fix <!channel> it'
     const answer = await command('UDANA', text)
     const [request] = await requests()
-    expect(answer).toBe(`${request?.id} waits for approval; it stands in the channel.`)
+    expect(answer).toBe(`${request?.id} waits for approval.`)
     expect(request?.asked).toMatchObject({
       principal: 'dana@acme.example',
       targets: [
