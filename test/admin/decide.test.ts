@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Caller } from '../../admin/api/access.ts'
 import { castVote, withdrawRequest } from '../../admin/decide.ts'
@@ -5,6 +7,8 @@ import { fileRequest, type Wish } from '../../admin/file.ts'
 import { createPolicyInForce, type Standing } from '../../admin/policy.ts'
 import { findRequest, lapseRequests } from '../../admin/register/requests.ts'
 import { loadPolicy } from '../../config/policy/load.ts'
+import { isObserved } from '../../grant/observe.ts'
+import { temporaryFolder } from '../support/program.ts'
 import { type Engines, HOUR, startEngines } from './control.ts'
 
 const POLICY = `
@@ -14,6 +18,7 @@ groups: { leads: [mona, raj, dana] }
 requests:
   - { name: two, trigger: push, repositories: acme/two, approvers: { n: 2, of: [leads] } }
   - { name: touched, trigger: push, repositories: acme/docs, paths: { only: [docs/**] }, approvers: leads }
+  - { name: export, trigger: fetch, repositories: acme/export, approvers: leads, budget: { uses: 3, bytes: 2GB } }
   - { name: itself, trigger: fetch, repositories: acme/**, automatic: { quota: 2 per day } }
   - { name: one, trigger: push, repositories: acme/**, approvers: leads, timeout: 2h, window: 4h }
 `
@@ -138,6 +143,13 @@ describe('a request', () => {
     await expect(ask({ repository: 'acme/docs' })).rejects.toThrow(/does not enforce yet/)
   })
 
+  test('by a rule with a budget opens a window that ends with it', async () => {
+    const { found } = await ask({ repository: 'acme/export', actions: ['fetch'] })
+    await vote(found.request.id, 'mona')
+    const rows = await engines.sql`select uses, bounds from control.grant where request = ${found.request.id}`
+    expect(rows).toMatchObject([{ uses: 3, bounds: { bytes: 2_000_000_000 } }])
+  })
+
   test('longer than the rule gives, or of what no rule speaks of, is refused and leaves nothing', async () => {
     await expect(ask({ window: 5 * HOUR })).rejects.toThrow(/at most 4h/)
     await expect(ask({ repository: 'other/api' })).rejects.toMatchObject({ status: 403 })
@@ -156,10 +168,24 @@ describe('a request', () => {
 })
 
 describe('the policy in force', () => {
+  test('says what it only observes, aloud', async () => {
+    const file = join(temporaryFolder('policy'), 'policy.yaml')
+    const said: string[] = []
+    const policy = createPolicyInForce(engines.act, { warn: (_facts, sentence) => said.push(sentence) })
+    expect(policy.observed()).toEqual({ repositories: [] })
+    writeFileSync(file, 'version: 1\nrepositories: [{ match: acme/pilot, mode: observe }]\n')
+    await policy.load(file)
+    const before = policy.observed()
+    expect(isObserved(before, 'acme/pilot')).toBe(true)
+    expect(said).toEqual([expect.stringContaining('what would be refused here is let through')])
+    writeFileSync(file, 'version: 2\n')
+    await policy.load(file)
+    expect(policy.observed()).toBe(before)
+    await policy.load(undefined)
+    expect(policy.observed()).toEqual({ repositories: [] })
+  })
+
   test('stays when a new version does not load, and is recorded; a first one that does not load opens nothing', async () => {
-    const { writeFileSync } = await import('node:fs')
-    const { join } = await import('node:path')
-    const { temporaryFolder } = await import('../support/program.ts')
     const file = join(temporaryFolder('policy'), 'policy.yaml')
     const quiet = { warn: () => {} }
     writeFileSync(file, 'version: 2\n')
