@@ -39,7 +39,7 @@ requests:
     approvers: leads
   - { name: soon, trigger: push, repositories: local/soon/*, auto_request: { wait: 1s }, approvers: leads }
 `
-const PEOPLE = ['dana', 'mona', 'raj', 'eve'] as const
+const PEOPLE = ['dana', 'mona', 'raj', 'eve', 'kim'] as const
 const CLI = new URL('../../cli', import.meta.url).pathname
 
 let stand: Stand
@@ -54,7 +54,15 @@ beforeAll(async () => {
   await stand.store.doubt()
   control = await startControlPlane(
     { redis: stand.redis.url, postgres: stand.postgres.url },
-    { dana: 'developer', mona: 'approver', raj: 'developer', eve: 'developer', root: 'admin', 'service:gate': 'front' },
+    {
+      dana: 'developer',
+      mona: 'approver',
+      raj: 'developer',
+      eve: 'developer',
+      kim: 'auditor',
+      root: 'admin',
+      'service:gate': 'front',
+    },
     POLICY,
   )
   proxy = await stand.startProxy({ control: { url: control.url, tokenFile: join(control.folder, 'service:gate') } })
@@ -431,6 +439,27 @@ describe('over stock ssh, with nothing installed', () => {
     })
     const refused = await ssh('dana', 'request', 'web/other', '--push')
     expect(refused).toMatchObject({ status: 4, stderr: expect.stringContaining('no rule') })
+  })
+
+  test('an auditor reads and follows the ledger, and nobody else does', async () => {
+    expect((await ssh('kim', 'audit', 'list', '--kind', 'token.created')).stdout).toMatch(
+      /^\d+ \S+Z token\.created local/m,
+    )
+    expect(await ssh('dana', 'audit', 'list')).toMatchObject({
+      status: 4,
+      stdout: '',
+      stderr: expect.stringContaining('dana has no token and no sign-in with the role auditor or admin'),
+    })
+    const { hostname, port } = new URL(proxy.urls.ssh ?? '')
+    const args = [...sshOptions({ key: keys.kim ?? '' }), '-p', port, `git@${hostname}`]
+    const tail = await startProgram('ssh', [...args, 'audit tail -f -n 0 --kind request.made --json'])
+    // It is not told when it has begun to follow, only what it follows.
+    const ask = () => ssh('dana', 'request', 'local/quick/tail', '--push')
+    await until(async () => (await ask()) && tail.output().includes('local/quick/tail'), 'the request in the tail')
+    expect(JSON.parse(tail.output().split('\n')[0] ?? '')).toMatchObject({
+      record: { kind: 'request.made', via: 'ssh' },
+    })
+    await tail.stop()
   })
 
   test('without a control plane the words say what to do, and status still shows the windows', async () => {

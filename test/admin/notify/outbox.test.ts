@@ -7,6 +7,7 @@ import { announceEndings, announceEscalations } from '../../../admin/notify/watc
 import { details, headline } from '../../../admin/notify/words.ts'
 import { writeGrant } from '../../../admin/register/grants.ts'
 import { lockPrincipal } from '../../../admin/register/locks.ts'
+import { writeSignin } from '../../../admin/register/signins.ts'
 import { registerToken } from '../../../admin/register/tokens.ts'
 import type { Record } from '../../../audit/record.ts'
 import { weekly } from '../../../config/policy/hours.ts'
@@ -448,13 +449,23 @@ describe('what the record shows', () => {
     await reader('kim', 'auditor')
     await reader('dana', 'admin')
     await reader('mona', 'approver')
+    const place = { address: '192.0.2.7', client: 'test', expires: new Date(Date.now() + HOUR) }
+    const person = {
+      principal: 'raj',
+      groups: [],
+      roles: ['auditor'] as const,
+      issuer: 'https://idp.example',
+      subject: '1',
+    }
+    await stage.telling(change => writeSignin(change, { id: 's-raj', ...person, ...place }))
     await write(unusual())
     await write(bypass)
     const mail = mailing()
     await stage.notify([mail.channel]).round()
-    expect(mail.heard('anomaly.found')).toEqual(['kim'])
+    expect(mail.heard('anomaly.found')).toEqual(['kim', 'raj'])
     // Whose push came upon it did no wrong.
-    expect(mail.heard('bypass.suspected')).toEqual(['dana', 'kim'])
+    expect(mail.heard('bypass.suspected')).toEqual(['dana', 'kim', 'raj'])
+    await stage.sql`truncate control.signin cascade`
   })
 
   test('says what was found, and how to look at it', async () => {
