@@ -1,4 +1,4 @@
-import { onCallAt } from '../config/policy/rota.ts'
+import { allOnCallAt } from '../config/policy/rota.ts'
 import { personOf } from '../config/policy.ts'
 import type { PolicyInForce, Standing } from './policy.ts'
 
@@ -12,7 +12,7 @@ export function onCallNow(standing: Standing, now: number): OnCall {
   const elsewhere = [...(schedules?.() ?? [])].map(([schedule, names]) => {
     return [schedule, names.map(name => personOf(policy, name))] as const
   })
-  return new Map([...elsewhere, ...[...policy.rotas].map(([name, rota]) => [name, onCallAt(rota, now)] as const)])
+  return new Map([...elsewhere, ...allOnCallAt(policy.rotas, now)])
 }
 
 /** The schedules by which a person is on call. */

@@ -5,6 +5,7 @@ import { explain, type Question } from '../config/evaluate.ts'
 import { policySources, readPolicy } from '../config/policy/load.ts'
 import { PolicyError } from '../config/policy/problems.ts'
 import { type ReplayOperation, replay } from '../config/policy/replay.ts'
+import { allOnCallAt } from '../config/policy/rota.ts'
 import { unenforced } from '../config/policy/unenforced.ts'
 import { loadPolicyTests, runPolicyTests } from '../config/policy/unittest.ts'
 import { readTrigger } from '../config/policy/words.ts'
@@ -113,7 +114,7 @@ function explainAll(
   )
   const explained = relevant.map(action => {
     const question: Question = { ...who, action, repository: asked.repository, refs }
-    return { action, ...explain(policy, question, { grants: [] }, now) }
+    return { action, ...explain(policy, question, { grants: [], onCall: allOnCallAt(policy.rotas, now) }, now) }
   })
   if (options.json) data(explained.map(({ action, decision, trace }) => ({ action, decision, trace })))
   else {

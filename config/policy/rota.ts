@@ -12,6 +12,11 @@ export interface Rota {
 
 const WEEK = 7 * 86_400_000
 
+/** Schedule → the persons on call by it at an instant. */
+export function allOnCallAt(rotas: ReadonlyMap<string, Rota>, now: number): Map<string, readonly string[]> {
+  return new Map([...rotas].map(([schedule, rota]) => [schedule, onCallAt(rota, now)] as const))
+}
+
 /** The persons on call at an instant, each once. */
 export function onCallAt(rota: Rota, now: number): readonly string[] {
   const override = rota.overrides.findLast(({ from, until }) => from <= now && now < until)

@@ -10,7 +10,7 @@ import { asking } from './asking.ts'
 import type { Asker, Facts } from './govern.ts'
 import type { PolicySource } from './load.ts'
 import { faults, PolicyError, type PolicyProblem, written } from './problems.ts'
-import { onCallAt } from './rota.ts'
+import { allOnCallAt } from './rota.ts'
 import { readTrigger } from './words.ts'
 
 /**
@@ -210,7 +210,7 @@ function situation(policy: Policy, given: Given) {
   const facts: Facts = {
     automatic: [],
     onCall: new Map([
-      ...[...policy.rotas].map(([schedule, rota]) => [schedule, onCallAt(rota, now)] as const),
+      ...allOnCallAt(policy.rotas, now),
       ...Object.entries(given.on_call ?? {}).map(([schedule, people]) => [schedule, list(people)] as const),
     ]),
   }
