@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { Record } from './record.ts'
 
@@ -227,7 +228,9 @@ export const recordSchema: z.ZodType = z
   .union(Object.entries(MEMBERS).map(([kind, members]) => z.strictObject({ kind: z.literal(kind), ...members })))
   .describe('A record of the Drawbridge ledger')
 
-/** The same as JSON Schema, 2020-12; published as `record.schema.json`. */
-export function jsonSchema(): object {
-  return z.toJSONSchema(recordSchema, { target: 'draft-2020-12' })
+/** The same as JSON Schema, 2020-12, as text: `record.schema.json`. */
+export function publishedSchema(): string {
+  return `${JSON.stringify(z.toJSONSchema(recordSchema, { target: 'draft-2020-12' }), null, 2)}\n`
 }
+
+if (import.meta.main) writeFileSync(new URL('record.schema.json', import.meta.url), publishedSchema())

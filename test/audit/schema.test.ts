@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { canonical } from '../../audit/canonical.ts'
 import { cleaner } from '../../audit/clean.ts'
-import { jsonSchema, KINDS, recordSchema } from '../../audit/schema.ts'
+import { KINDS, publishedSchema, recordSchema } from '../../audit/schema.ts'
 import { ONE_OF_EACH } from './samples.ts'
 
 test('the samples have a record of every kind', () => {
@@ -29,9 +29,6 @@ test('an unknown kind, an unknown member, a missing one and a fraction do not', 
   }
 })
 
-// After a deliberate change, write it anew: console.log(JSON.stringify(jsonSchema())) into the file, and format it.
-test('the published JSON Schema is the one of the code', async () => {
-  expect(JSON.parse(await readFile('audit/record.schema.json', 'utf8'))).toEqual(
-    JSON.parse(JSON.stringify(jsonSchema())),
-  )
+test('the published JSON Schema is the one of the code: npm run schema writes it', async () => {
+  expect(await readFile('audit/record.schema.json', 'utf8')).toBe(publishedSchema())
 })
