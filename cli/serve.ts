@@ -121,7 +121,8 @@ async function serveRole(name: RoleName, whole: Settings, number?: number): Prom
     const embedded = withEngines(prepared(name, written))
     settings = embedded.settings
     Object.assign(process.env, embedded.env)
-    if (name === 'proxy' && !crewed) await takeName(whole, number, log)
+    if (number !== undefined) await takeName(whole, number)
+    else if (name === 'proxy' && !crewed) await succeed(settings, log)
     await prepareDatabase(name, settings, log)
     const { main } = crewed ? await workersMain(settings) : await MAINS[name]()
     role = await main(settings, { log, trial: wantsEngines(written), ...(worker && { siblings: worker.siblings }) })
@@ -272,20 +273,23 @@ async function workersMain({ file }: Settings): Promise<{ main: Main }> {
   }
 }
 
+/** Holds the name a worker writes its records under. */
+async function takeName(gate: Settings, number: number): Promise<void> {
+  const held = await holdName(gate, number)
+  if (!held) throw new Error(`another process is worker ${number} of ${gate.name}`)
+}
+
 /**
- * Holds the name a proxy writes its records under. A proxy of one process ends, besides, what workers of an earlier run left
- * open; those of one with workers are told by number what is theirs.
+ * Holds the name of a proxy of one process, and ends what the workers of an earlier run left open. Neither is worth refusing
+ * to start for: nobody but workers asks for the name.
  */
-async function takeName(settings: Settings, number: number | undefined, log: Logger): Promise<void> {
-  const held = await holdName(settings, number ?? 0)
-  if (number !== undefined) {
-    if (!held) throw new Error(`another process is worker ${number} of ${settings.name}`)
-    return
-  }
-  if (!held) log.warn(`another process of the name ${settings.name} runs on this machine`)
+async function succeed(settings: Settings, log: Logger): Promise<void> {
+  const cannot = `the name ${settings.name} cannot be held on this machine`
+  const held = await holdName(settings, 0).catch(error => log.warn({ err: error }, cannot))
+  if (!held) log.warn(`${cannot}: does another process use it?`)
   const leftovers = { settings: () => settings, signal: new AbortController().signal, log }
   const settleAll = async () => {
-    for (const each of await leftoverNumbers(leftovers)) if (each !== 0) await settle(each, leftovers)
+    for (const number of await leftoverNumbers(leftovers)) if (number !== 0) await settle(number, leftovers)
   }
   void settleAll()
 }

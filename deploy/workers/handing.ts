@@ -7,10 +7,11 @@ import { sourceOf } from '../../proxy/ssh/door.ts'
 import type { Worker } from './pool.ts'
 
 // Why accepted sockets are handed over, rather than node:cluster or one listening socket for all:
-// - With a listening socket in every process whichever wakes first takes all that wait: of 500 clones that come at once one
-//   worker had most. With SO_REUSEPORT what waits at a socket is reset when its process ends.
-// - node:cluster hands over too, and forgets a connection whose worker dies before it took it: that client hangs. It closes
-//   the listening socket with the last worker, and ends its workers at once when the first process dies.
+// - With one listening socket in every process, whichever wakes first takes all that wait: a burst of clones is one worker's.
+//   With SO_REUSEPORT what waits at a socket is reset when its process ends.
+// - node:cluster hands over too, but frees its copy of a connection at the worker's answer only: when the worker dies before,
+//   that client hangs. It closes the listening socket with the last worker, and ends its workers at once when the first
+//   process dies.
 // - Here the listening socket outlives every worker, what was not taken is handed to another, and the one who hands out sees
 //   every connection of a source, so that the shares of the limits come out as the limits.
 

@@ -51,7 +51,7 @@ upstreams: { local: { url: "file://${stand.folder}/" } }
   })
   const ready = await until(() => /^\{"kind":"ready".*$/m.exec(log)?.[0], 'the proxy to be ready')
   gate = JSON.parse(ready)
-}, 60_000)
+}, 180_000)
 afterAll(async () => {
   await program?.stop()
   await stand?.close()
@@ -139,19 +139,19 @@ test('a restart of the workers loses nothing: what runs comes to its end at the 
   const running = [await begin('clone', 'http'), await begin('push', 'ssh', 'refs/heads/pushed')]
   const load = cloning()
   process.kill(program.pid, 'SIGUSR2')
-  await until(() => workers().size === 4, 'new workers beside the old', 30_000)
+  await until(() => workers().size === 4, 'new workers beside the old', 60_000)
   await until(
     async () => (await metric('drawbridge_sessions_live')).every(row => /"[34]"/.test(row)),
     'the new to serve',
   )
   const soFar = load.count()
-  await until(() => load.count() > soFar + 2, 'clones at the new workers', 30_000)
+  await until(() => load.count() > soFar + 2, 'clones at the new workers', 60_000)
   for (const each of running) {
     expect(await each.finish()).toMatchObject({ status: 0 })
     expect(await each.end()).toMatchObject({ result: 'ok' })
     expect(['many~1', 'many~2']).toContain(await nameOf(each.start))
   }
-  await until(() => log.includes('the workers were restarted'), 'the old to end', 30_000)
+  await until(() => log.includes('the workers were restarted'), 'the old to end', 60_000)
   await load.stop()
   expect(load.failures).toEqual([])
   expect([...workers().keys()].sort()).toEqual([3, 4])
@@ -161,7 +161,7 @@ test('a restart of the workers loses nothing: what runs comes to its end at the 
   )
   const ends = (await stand.records()).filter((record): record is OperationEnd => record.kind === 'operation.end')
   expect(ends.filter(({ result }) => result !== 'ok')).toEqual([])
-}, 60_000)
+}, 180_000)
 
 test('one worker killed takes along what it carried and no more; each of that gets one end, and nothing else does', async () => {
   const running = [await begin('clone', 'http'), await begin('clone', 'ssh')]
@@ -182,7 +182,7 @@ test('one worker killed takes along what it carried and no more; each of that ge
   await until(() => workers().size === 2, 'the worker to be started again')
   expect(await metric('drawbridge_worker_deaths_total')).toEqual(['drawbridge_worker_deaths_total 1'])
   expect((await stand.records()).filter(({ kind }) => kind === 'ledger.duplicate')).toEqual([])
-}, 60_000)
+}, 180_000)
 
 // The last: afterwards there is nobody who listens.
 test('with the first process killed the workers take nothing new, finish what runs and end', async () => {
@@ -191,5 +191,5 @@ test('with the first process killed the workers take nothing new, finish what ru
   process.kill(program.pid, 'SIGKILL')
   expect(await running.finish()).toMatchObject({ status: 0 })
   expect(await running.end()).toMatchObject({ result: 'ok' })
-  await until(() => pids.every(pid => !existsSync(`/proc/${pid}`)), 'the workers to end', 30_000)
-}, 60_000)
+  await until(() => pids.every(pid => !existsSync(`/proc/${pid}`)), 'the workers to end', 60_000)
+}, 180_000)
