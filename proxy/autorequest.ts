@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from './client.ts'
 import { ControlError, type ControlPlane } from './control.ts'
 import type { Refusal } from './refusal.ts'
-import { countDown } from './ssh/countdown.ts'
+import { countDown } from './words/countdown.ts'
 import { outcomeOf, pathOf, type Request } from './words/request.ts'
 
 /**

@@ -1,5 +1,4 @@
 import type { Sql } from 'postgres'
-import type { Action } from '../../grant/grant.ts'
 import { linked, readRows } from '../read.ts'
 import type { ControlRecord, OperationStart, Record } from '../record.ts'
 
@@ -80,7 +79,7 @@ interface Followed {
   operations: number
   last: string | undefined
   /** By repository, what was done there. */
-  readonly repositories: Map<string, { readonly actions: Set<Action>; readonly refs: Set<string> }>
+  readonly repositories: Map<string, { readonly actions: Set<string>; readonly refs: Set<string> }>
 }
 
 /** Takes records of windows, then those of their use; what it keeps is bounded. */
@@ -100,7 +99,7 @@ export function followUse() {
       window.operations++
       window.last = recorded
       const known = window.repositories.get(start.repository)
-      const there = known ?? { actions: new Set<Action>(), refs: new Set<string>() }
+      const there = known ?? { actions: new Set<string>(), refs: new Set<string>() }
       if (!known && window.repositories.size < NAMES_MAX) window.repositories.set(start.repository, there)
       for (const action of actionsIn(start)) if (window.issued.actions.includes(action)) there.actions.add(action)
       for (const { ref } of start.updates ?? []) if (there.refs.size < NAMES_MAX) there.refs.add(ref)
@@ -137,7 +136,7 @@ export function followUse() {
 const FINDINGS_MAX = 5
 
 /** An update that could have been either counts as both: nobody is told to do without what they may have used. */
-function actionsIn({ action, updates = [] }: OperationStart): Action[] {
+function actionsIn({ action, updates = [] }: OperationStart): string[] {
   if (action === 'fetch' || action === 'archive') return [action]
   return updates.flatMap(update => (update.action === 'update-or-force' ? ['update', 'force'] : [update.action]))
 }
@@ -200,7 +199,7 @@ const KIND_OF: Readonly<{ [action: string]: string }> = {
   archive: '--archive',
 }
 
-function askingFor(repository: string, actions: ReadonlySet<Action>, refs: ReadonlySet<string>): string | undefined {
+function askingFor(repository: string, actions: ReadonlySet<string>, refs: ReadonlySet<string>): string | undefined {
   const flags = new Set([...actions].map(action => KIND_OF[action]))
   if (flags.size === 0) return undefined
   const named = refs.size <= FEW ? [...refs].map(ref => `--ref ${ref.replace(/^refs\/heads\//, '')}`) : []

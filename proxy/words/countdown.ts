@@ -1,6 +1,6 @@
 import type { Writable } from 'node:stream'
 import { printable } from '../git/pktline.ts'
-import type { Request } from '../words/request.ts'
+import type { Request } from './request.ts'
 
 const EVERY_MILLISECONDS = 1_000
 const ASKED_CHARACTERS_MAX = 200
