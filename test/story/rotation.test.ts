@@ -29,7 +29,7 @@ beforeAll(async () => {
   stand = await startStand({ proxies: 0, change: { ca: authority.settings } })
   await authority.tell(stand.redis.url)
   bare = await makeRepository(join(stand.folder, 'acme/app.git'), { bytes: REPOSITORY_BYTES })
-  await stand.grant({ repository: 'local/acme/app' })
+  await stand.grant({ repository: 'local/acme/app', expires: Date.now() + 3_600_000 })
 }, 120_000)
 afterAll(async () => {
   await Promise.all(lines.map(line => line.stop()))
@@ -38,7 +38,10 @@ afterAll(async () => {
 })
 
 async function startProxy(): Promise<StartedProxy> {
-  return await stand.startProxy({ limits: { ...stand.settings.limits, drain: TIMEOUT } })
+  // The first stand still until the last have begun; and proxies and lines share one process, whose turns are long when a
+  // hundred go on at once.
+  const limits = { ...stand.settings.limits, drain: TIMEOUT, bodyIdle: TIMEOUT, redisSilence: 60_000 }
+  return await stand.startProxy({ limits })
 }
 
 /** A developer's key with the certificate of this moment, and known_hosts as they were told once. */
