@@ -5,6 +5,7 @@ import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type ControlPlane, startControlPlane } from '../support/control.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
+import { until } from '../support/program.ts'
 import { type Redis, startRedis } from '../support/redis.ts'
 
 // A proxy has refused somebody and asks whether the policy has a request filed for it.
@@ -82,8 +83,10 @@ test('a refused push is asked for as far as a rule gives it, and the record says
       reason: 'asked for by itself: git push was refused (op-1)',
     },
   })
-  const listed = await control.run('root', 'drawbridge', 'audit', 'list', '--kind', 'request.made', '--json')
-  expect(listed.stdout).toContain('"via":"refusal"')
+  await until(async () => {
+    const listed = await control.run('root', 'drawbridge', 'audit', 'list', '--kind', 'request.made', '--json')
+    return listed.stdout.includes('"via":"refusal"')
+  }, 'the record to be in the ledger')
 })
 
 test('refused again, it is the same request; one that a person made is left as it is', async () => {
