@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
 import { listLocks, lockPrincipal, unlockPrincipal } from '../register/locks.ts'
+import { isService } from '../register/services.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
 import { principal, reason, refusals } from './fields.ts'
 import { Problem } from './problem.ts'
@@ -72,12 +73,8 @@ export const locks: FastifyPluginAsyncZod<Control> = async (app, { sql, act, ena
       const by = callerOf(request).principal
       const reason = request.query.reason ?? `unlocked by ${by}`
       if (!(await unlockPrincipal(act, { principal, by, reason }))) {
-        throw new Problem(
-          404,
-          'not-found',
-          `${principal} is not locked`,
-          'a service account that was revoked stays out',
-        )
+        const hint = isService(principal) ? 'a service account that was revoked stays out' : undefined
+        throw new Problem(404, 'not-found', `${principal} is not locked`, hint)
       }
       return { principal, locked: false, enacted: await enact.settle(ENACT_MILLISECONDS_MAX) }
     },

@@ -35,6 +35,7 @@ const ROLES = ['developer'] as const
 const PREFIX = 'service:'
 
 export const servicePrincipal = (name: string): string => `${PREFIX}${name}`
+export const isService = (principal: string): boolean => principal.startsWith(PREFIX)
 
 /** @returns the account's first token, or why there is none */
 export async function createService(
