@@ -223,9 +223,10 @@ export class Connection {
       this.destroy(error as Error)
       return false
     }
-    if (exchange.reader.done) this.#onAnswered(exchange, taken === bytes.length)
     // TLS gives at most 16 KiB at a time, whatever lies there: to wait after each would only be slow.
-    else if (this.#wanted && !this.#secure && this.#waits(count)) {
+    const gathers = !this.#secure && this.#waits(count)
+    if (exchange.reader.done) this.#onAnswered(exchange, taken === bytes.length)
+    else if (this.#wanted && gathers) {
       this.#gathering = setTimeout(() => this.#goOn(), GATHER_MILLISECONDS)
       return false
     }
