@@ -8,6 +8,7 @@ import { cloneRepository, commitFile, gitEnvironment, makeRepository } from '../
 import { type Program, startProgram, until } from '../test/support/program.ts'
 import setup from '../test/support/setup.ts'
 import { type StartedProxy, startStand } from '../test/support/stand.ts'
+import { percentile } from './case.ts'
 
 const TRIES = Number(process.argv[2] ?? 100)
 if (!Number.isInteger(TRIES) || TRIES < 1) {
@@ -54,7 +55,7 @@ try {
     }
     took.sort((a, b) => a - b)
     const name = way === 'run' ? 'git access run -- git push' : 'git push, auto_request'
-    const at = (part: number) => `${took[Math.min(took.length - 1, Math.floor(took.length * part))]} ms`
+    const at = (share: number) => `${percentile(took, share)} ms`
     process.stdout.write(`${name.padEnd(28)}p50 ${at(0.5)}, p95 ${at(0.95)}, worst ${at(1)}, of ${TRIES}\n`)
   }
 } finally {

@@ -16,6 +16,7 @@ import { verifyLedger } from '../audit/verify.ts'
 import { migrate } from '../deploy/migrate.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import setup from '../test/support/setup.ts'
+import { percentile } from './case.ts'
 import { fill } from './fill.ts'
 import { type Goal, goalTable } from './table.ts'
 
@@ -57,8 +58,7 @@ function rate(what: string, count: number, milliseconds: number, least?: number)
 }
 function times(what: string, taken: readonly number[]): { readonly p50: number; readonly p99: number } {
   const sorted = taken.toSorted((a, b) => a - b)
-  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]!
-  const [p50, p99] = [at(0.5), at(0.99)]
+  const [p50, p99] = [percentile(sorted, 0.5), percentile(sorted, 0.99)]
   say(what, `${p50.toFixed(2)} / ${p99.toFixed(2)} ms`)
   return { p50, p99 }
 }

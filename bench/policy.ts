@@ -1,5 +1,6 @@
 import { evaluate, type Question } from '../config/evaluate.ts'
 import { loadPolicy, type PolicySource } from '../config/policy/load.ts'
+import { percentile } from './case.ts'
 
 /**
  * 10,000 rules over 1,000 groups: how long loading takes, and a decision. `node bench/policy.ts [--json]`.
@@ -41,10 +42,6 @@ function folder(rule: (index: number) => string): PolicySource[] {
   })
 }
 
-function quantile(sorted: readonly number[], part: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]!
-}
-
 function time(runs: number, run: (index: number) => void): { median: number; p99: number } {
   const taken: number[] = []
   for (let i = 0; i < runs; i++) {
@@ -53,7 +50,7 @@ function time(runs: number, run: (index: number) => void): { median: number; p99
     taken.push(performance.now() - start)
   }
   taken.sort((a, b) => a - b)
-  return { median: quantile(taken, 0.5), p99: quantile(taken, 0.99) }
+  return { median: percentile(taken, 0.5), p99: percentile(taken, 0.99) }
 }
 
 const sources = folder(spread)
