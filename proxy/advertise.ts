@@ -1,7 +1,7 @@
 import { newId } from '../audit/id.ts'
 import type { Action } from '../grant/grant.ts'
 import type { Client } from './client.ts'
-import type { Gate, Wanted } from './gate.ts'
+import type { Gate } from './gate.ts'
 import { rewriteAdvertisement } from './git/advertisement.ts'
 import { type Capability, withCapability, without, withoutFeature } from './git/capabilities.ts'
 import { hideAdvertised } from './git/hiderefs.ts'
@@ -10,6 +10,7 @@ import { errPacket, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import type { Session } from './session.ts'
 import { type Target, type Upstream, UpstreamError } from './upstream/upstream.ts'
+import type { Wanted } from './wanted.ts'
 
 /** Any of these lets a principal see what a repository's service offers. */
 export const PUSH_ACTIONS: readonly Action[] = ['create', 'update', 'force', 'delete', 'tag']

@@ -4,11 +4,11 @@ import { coversRef } from '../grant/pattern.ts'
 import { ARCHIVE_ACTIONS, failed, refuse, type Served, stopped, targetOf } from './advertise.ts'
 import type { Client } from './client.ts'
 import type { FetchOptions } from './fetch.ts'
-import type { Wanted } from './gate.ts'
 import { PacketReader, ProtocolError } from './git/pktline.ts'
 import { checkRefname } from './git/refname.ts'
 import { readsAll } from './reading.ts'
 import { relay } from './relay.ts'
+import type { Wanted } from './wanted.ts'
 
 /** git itself sends a handful of arguments. */
 const ARGUMENTS_BYTES_MAX = 64 << 10

@@ -1,28 +1,13 @@
 import { newId } from '../audit/id.ts'
-import type { AskedUpdate, Emit, FetchDetail, OperationRefused, OperationStart } from '../audit/record.ts'
-import type { Action, Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
+import type { Emit, OperationRefused, OperationStart } from '../audit/record.ts'
+import type { Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
 import type { AfterRefusal } from './autorequest.ts'
 import { isFor, whyNotHere } from './bounds.ts'
+import { bytesLeft, carrying, spending, type Told } from './charge.ts'
 import type { Client } from './client.ts'
 import { onRecord, type Refusal, type RefusalCode, refusal } from './refusal.ts'
 import { Session } from './session.ts'
-
-/** What somebody wants to do, and how to tell whether grants allow it. */
-export interface Wanted {
-  readonly operation: string
-  readonly action: OperationStart['action']
-  /** Grants with any of these are asked for. */
-  readonly actions: readonly Action[]
-  /** The grants among the live ones that cover it; undefined when they do not. Asked anew whenever standing may have changed. */
-  covers(live: readonly LiveGrant[]): readonly LiveGrant[] | undefined
-  /** Why it is not covered, where that is more than "no grant". */
-  explain?(live: readonly LiveGrant[]): string | undefined
-  readonly updates?: readonly AskedUpdate[]
-  readonly fetch?: FetchDetail
-  readonly pushOptions?: readonly string[]
-  /** Nothing was asked of the host yet, nor promised to the client: without a window it may wait for one. */
-  readonly mayWait?: true
-}
+import type { Wanted } from './wanted.ts'
 
 type Judged =
   | {
@@ -129,7 +114,7 @@ export class Gate {
     // Registered before the record is written: a revocation that comes in between must find it.
     this.#running.set(session, wanted)
     this.#watchEnd(session, judged.now)
-    this.#watchBytes(session)
+    session.bytesMax = bytesLeft(wanted, session.grants)
     try {
       await this.#options.emit(start)
     } catch {
@@ -147,21 +132,21 @@ export class Gate {
   async again(session: Session, { consume = false } = {}): Promise<Refusal | undefined> {
     const wanted = this.#running.get(session)
     if (!wanted || session.signal.aborted) return session.cutBy ?? this.#no(session.client, wanted, 'cut')
-    const carrying = this.#carrying(session)
+    const told = carrying(wanted, session)
     const judged = await this.#judge(session.client, wanted, {
       ...(consume && spending(wanted, session.grants)),
-      ...carrying,
+      ...told,
     })
     if (judged.kind === 'refusal') {
       // Told again next time: rather counted twice than not at all.
       if (judged.code === 'redis-unreachable' || judged.code === 'unconfirmed')
-        session.bytesTold -= carrying.carried?.bytes ?? 0
+        session.bytesTold -= told.carried?.bytes ?? 0
       return judged
     }
     session.grants = judged.grants
     session.instead ??= judged.instead
     this.#watchEnd(session, judged.now)
-    this.#watchBytes(session)
+    session.bytesMax = session.bytesTold + bytesLeft(wanted, session.grants)
     return undefined
   }
 
@@ -362,26 +347,6 @@ export class Gate {
     this.#timers.set(session, timer)
   }
 
-  /** What went by since the windows that count bytes were last told. */
-  #carrying(session: Session): Told {
-    const wanted = this.#running.get(session)
-    const grants = wanted ? charged(wanted, session.grants, countsBytes) : []
-    const bytes = session.bytesIn + session.bytesOut - session.bytesTold
-    if (grants.length === 0 || bytes <= 0) return {}
-    session.bytesTold += bytes
-    return { carried: { bytes, grants } }
-  }
-
-  /** How many bytes may still go by before anybody has to be asked: as many as the least of its windows has left. */
-  #watchBytes(session: Session): void {
-    const wanted = this.#running.get(session)
-    const charging = wanted ? charged(wanted, session.grants, countsBytes) : []
-    const left = session.grants
-      .filter(({ id }) => charging.includes(id))
-      .map(({ bounds, carried = 0 }) => (bounds?.bytes ?? Number.POSITIVE_INFINITY) - carried)
-    session.bytesMax = session.bytesTold + Math.min(Number.POSITIVE_INFINITY, ...left)
-  }
-
   #onBytesOver(session: Session): void {
     session.bytesMax = Number.POSITIVE_INFINITY
     const most = session.grants.flatMap(({ bounds }) => bounds?.bytes ?? [])
@@ -394,11 +359,11 @@ export class Gate {
   /** The bytes of its last moment, which nobody waits for. */
   #tellBytes(session: Session): void {
     const wanted = this.#running.get(session)
-    const carrying = this.#carrying(session)
-    if (!wanted || !carrying.carried) return
+    const told = wanted ? carrying(wanted, session) : {}
+    if (!wanted || !told.carried) return
     const { caller, repository } = session.client
     const { principal, credentials } = caller
-    this.#options.ask({ principal, credentials, repository, actions: wanted.actions, ...carrying }).catch(() => {})
+    this.#options.ask({ principal, credentials, repository, actions: wanted.actions, ...told }).catch(() => {})
   }
 
   #forget(session: Session): void {
@@ -421,28 +386,4 @@ const MAX_TIMER = 2 ** 31 - 1
 function endSentence(refused: Refusal, reason: string): string {
   if (refused.code !== 'no-grant' && refused.code !== 'ref-refused') return refused.sentence
   return reason ? `your window was closed: ${reason}` : 'your window has ended'
-}
-
-/** What Redis is told along with a question. */
-type Told = Pick<Ask, 'consume' | 'carried'>
-
-const countsUses = ({ uses }: LiveGrant) => uses !== undefined
-const countsBytes = ({ bounds }: LiveGrant) => bounds?.bytes !== undefined
-
-function spending(wanted: Wanted, grants: readonly LiveGrant[]): Told {
-  const spend = charged(wanted, grants, countsUses)
-  return spend.length > 0 ? { consume: { operation: wanted.operation, grants: spend } } : {}
-}
-
-/** The grants that what is wanted is counted on: none where those that do not count cover the same. */
-function charged(wanted: Wanted, grants: readonly LiveGrant[], counts: (grant: LiveGrant) => boolean): string[] {
-  const free = grants.filter(grant => !counts(grant))
-  if (free.length === grants.length || (free.length > 0 && wanted.covers(free))) return []
-  // The fewest: the soonest to end first, added until what is wanted is covered.
-  const charge: LiveGrant[] = []
-  for (const grant of grants.filter(counts).sort((a, b) => a.ends - b.ends)) {
-    charge.push(grant)
-    if (wanted.covers([...free, ...charge])) break
-  }
-  return charge.map(grant => grant.id)
 }

@@ -4,7 +4,7 @@ import type { AskedUpdate, DoneUpdate } from '../audit/record.ts'
 import { advertise, fault, PUSH_ACTIONS, refuse, type Served, targetOf } from './advertise.ts'
 import { askFor } from './asking.ts'
 import type { Client } from './client.ts'
-import type { Gate, Wanted } from './gate.ts'
+import type { Gate } from './gate.ts'
 import { TRAILER_BYTES } from './git/objectid.ts'
 import { peekPackHeader } from './git/pack.ts'
 import { ProtocolError } from './git/pktline.ts'
@@ -19,6 +19,7 @@ import { lines, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import type { Session } from './session.ts'
 import type { Upstream } from './upstream/upstream.ts'
+import type { Wanted } from './wanted.ts'
 
 export interface PushOptions extends ProofOptions {
   readonly gate: Gate

@@ -2,13 +2,13 @@ import { Readable } from 'node:stream'
 import type { FetchDetail } from '../audit/record.ts'
 import type { LiveGrant } from '../grant/grant.ts'
 import { coversRef, refPrefix } from '../grant/pattern.ts'
-import type { Wanted } from './gate.ts'
 import { takeListed, type View } from './git/hiderefs.ts'
 import type { ObjectFormat } from './git/objectid.ts'
 import { DELIM, FLUSH, line, ProtocolError } from './git/pktline.ts'
 import type { Fetch } from './git/uploadpack.ts'
 import type { Session } from './session.ts'
 import type { Upstream } from './upstream/upstream.ts'
+import type { Wanted } from './wanted.ts'
 
 // What of a repository a window lets its holder read: all of it, or what the refs it names stand at.
 

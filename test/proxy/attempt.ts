@@ -2,8 +2,9 @@ import { PassThrough, Readable, type Writable } from 'node:stream'
 import type { Record } from '../../audit/record.ts'
 import type { Answer, LiveGrant } from '../../grant/grant.ts'
 import type { Client } from '../../proxy/client.ts'
-import { Gate, type GateOptions, type Wanted } from '../../proxy/gate.ts'
+import { Gate, type GateOptions } from '../../proxy/gate.ts'
 import { Session } from '../../proxy/session.ts'
+import type { Wanted } from '../../proxy/wanted.ts'
 
 // An attempt without a transport, a Redis or a ledger: for what the gate and the relay do between them.
 

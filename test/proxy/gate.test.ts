@@ -2,8 +2,9 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Record } from '../../audit/record.ts'
 import type { Answer, Ask } from '../../grant/grant.ts'
-import type { Gate, Wanted } from '../../proxy/gate.ts'
+import type { Gate } from '../../proxy/gate.ts'
 import { Session } from '../../proxy/session.ts'
+import type { Wanted } from '../../proxy/wanted.ts'
 import { client, gateOf, granted, live, wanted } from './attempt.ts'
 
 async function opened(gate: Gate, change: Partial<Wanted> = {}, whose = client()): Promise<Session> {
