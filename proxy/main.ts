@@ -11,8 +11,7 @@ import { requirePatchedPostgres } from '../audit/patched.ts'
 import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
 import { authorityClient } from '../ca/client.ts'
-import { parsePublicKeyLine } from '../ca/key.ts'
-import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
+import { requireSame, settingsVersion } from '../config/reload.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
@@ -29,7 +28,7 @@ import type { Serve } from './client.ts'
 import { controlPlane } from './control.ts'
 import { fetch } from './fetch.ts'
 import { Gate } from './gate.ts'
-import { type Connectors, connectors, hostIn } from './hosts.ts'
+import { hostIn } from './hosts.ts'
 import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
 import { boundYoungGeneration } from './memory.ts'
@@ -40,11 +39,12 @@ import { repositoryName } from './repository.ts'
 import { measureReuse } from './reuse/metrics.ts'
 import { Reuse } from './reuse/reuse.ts'
 import type { Siblings } from './siblings.ts'
-import { loadBalancers, readSource } from './source.ts'
+import { readSource } from './source.ts'
 import { publicHostKey, startSshFront } from './ssh/front.ts'
 import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
 import { ssh2State } from './ssh/patched.ts'
 import { signInBy } from './ssh/signin.ts'
+import { FIXED_HERE, take } from './taken.ts'
 import { createThrottle } from './throttle.ts'
 import type { SshUpstreamExtras } from './upstream/ssh.ts'
 import { upstreamLogin } from './upstreamlogin.ts'
@@ -76,36 +76,6 @@ export interface Role {
    */
   retire(): Promise<void>
   close(): Promise<void>
-}
-
-/** Read once, when the proxy starts. `channels` is ssh2's own. */
-const FIXED_HERE: Fixed = {
-  ...FIXED,
-  'listen.http': ({ listen }) => place(listen.http),
-  'listen.ssh': ({ listen }) => place(listen.ssh),
-  'ssh.host_keys': ({ ssh }) => ssh.hostKeys,
-  ca: ({ ca }) => ca,
-  'limits.channels': ({ limits }) => limits.channels,
-  ledger: ({ ledger }) => ledger,
-  reuse: ({ reuse }) => reuse,
-  workers: ({ workers }) => workers,
-}
-
-/** What is made from settings and made anew by a reload. Whoever needs it asks for it at each use. */
-interface Taken {
-  readonly settings: Settings
-  readonly hosts: Connectors
-  readonly authorities: ReadonlySet<string>
-  isLoadBalancer(address: string): boolean
-}
-
-function take(settings: Settings, loginsTo: (to: UpstreamSettings) => SshUpstreamExtras, before?: Taken): Taken {
-  return {
-    settings,
-    hosts: connectors(settings.upstreams, loginsTo, before?.hosts),
-    authorities: new Set(settings.ssh.trustedUserCAKeys.map(line => parsePublicKeyLine(line).blob.toString('base64'))),
-    isLoadBalancer: loadBalancers(settings.proxyProtocol),
-  }
 }
 
 /**
