@@ -23,6 +23,8 @@ const TEST_PROGRAMS = [
   { name: 'openssl', package: 'openssl' },
   { name: 'softhsm2-util', package: 'softhsm2' },
   { name: 'chromium', package: 'chromium' },
+  { name: 'plink', package: 'putty-tools' },
+  { name: 'asyncssh', package: 'python3-asyncssh', file: '/usr/lib/python3/dist-packages/asyncssh/__init__.py' },
 ]
 
 /** Debian keeps servers where an ordinary user's PATH does not lead. */
@@ -32,7 +34,9 @@ export function missingPrograms(forTests) {
   return [...PROGRAMS, ...(forTests ? TEST_PROGRAMS : [])].filter(program => !there(program))
 }
 
-function there({ name, below }) {
+function there({ name, below, file }) {
+  // A library of Debian's Python, not a program on the PATH.
+  if (file !== undefined) return existsSync(file)
   const folders =
     below === undefined
       ? FOLDERS
