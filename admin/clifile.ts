@@ -4,8 +4,8 @@ import { dirname, join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 /**
- * `git access` as one file, made of the sources this gate runs: whoever fetches it has exactly what its operator has, and needs
- * nothing but Node. The same sources make the same bytes.
+ * The command line as one file (`git access`, `drawbridge`, git's credential helper), made of the sources this gate runs:
+ * whoever fetches it has exactly what its operator has, and needs nothing but Node. The same sources make the same bytes.
  */
 export interface CliFile {
   readonly content: string
@@ -14,9 +14,11 @@ export interface CliFile {
 }
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-/** What is run, and what git calls by the path beside it. */
-const ENTRIES = ['cli/git-access.ts', 'cli/git-credential-drawbridge.ts']
+/** What it is run as; git calls the helper by its path as well. */
+const ENTRIES = ['cli/git-access.ts', 'cli/anywhere.ts', 'cli/git-credential-drawbridge.ts']
 const LIBRARY = 'commander'
+/** Erased before anything runs, so that what they name is not needed. */
+const TYPE_IMPORTS = /^import type [^']*'[^']*'$/gm
 const IMPORTS = /(?:from |import |import\()['"](\.{1,2}\/[\w./-]+)['"]/g
 
 /** @throws when sources are not where this program is, or import a library beside the one that is brought */
@@ -34,8 +36,9 @@ export async function makeCliFile(): Promise<CliFile> {
     if (files.has(path)) continue
     const content = await read(path)
     files.set(path, content)
-    if (!path.startsWith(inLibrary)) requireKnown(path, content)
-    for (const [, name = ''] of content.matchAll(IMPORTS)) {
+    const run = content.replace(TYPE_IMPORTS, '')
+    if (!path.startsWith(inLibrary)) requireKnown(path, run)
+    for (const [, name = ''] of run.matchAll(IMPORTS)) {
       wanted.push(posix.join(posix.dirname(path), name))
     }
   }

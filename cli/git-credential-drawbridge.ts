@@ -19,7 +19,8 @@ import { CommandError, data, hint, say } from './say.ts'
 const INPUT_BYTES_MAX = 64 << 10
 const USAGE = 'usage: git-credential-drawbridge --for URL get|store|erase'
 
-async function main(args: readonly string[]): Promise<number> {
+/** @returns the exit status */
+export async function main(args: readonly string[]): Promise<number> {
   const { values, positionals } = parse(args)
   const gate = values.for !== undefined && URL.canParse(values.for) ? new URL(values.for) : undefined
   if (gate === undefined || positionals.length !== 1) {
@@ -128,4 +129,4 @@ function whole(text: string, place: string): string | undefined {
   return undefined
 }
 
-process.exitCode = await main(process.argv.slice(2))
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
