@@ -1,5 +1,7 @@
 import { newId } from '../audit/id.ts'
 import type { Via } from '../audit/record.ts'
+import { describeApprovers } from '../config/policy/approvers.ts'
+import { writeDuration } from '../config/units.ts'
 import { GRANTS_PER_PRINCIPAL_MAX } from '../grant/store.ts'
 import type { Caller } from './api/access.ts'
 import { notFound, Problem } from './api/problem.ts'
@@ -152,6 +154,7 @@ export async function carry(
   if (step === 'file') say('request.made', was === undefined ? reason : `changed, and asked anew: ${reason}`)
   if (was?.state === 'requested' && after.state === 'lapsed')
     say('request.lapsed', 'nobody decided in time', 'drawbridge')
+  if (was && !was.escalated && after.escalated) say('request.escalated', silenceOf(after), 'drawbridge')
   if (step === 'approve' && votesOf(after) > votesOf(was)) say('request.vote', reason || 'approved')
   if (step === 'deny' && votesOf(after) > votesOf(was)) say('request.denied', reason || 'denied')
   if (step === 'withdraw') say('request.withdrawn', reason || 'withdrawn')
@@ -172,6 +175,12 @@ export async function carry(
       await writeEnd(change, { id: grant.id, how, by, reason: reason || `${after.id}: ${step}` })
     }
   }
+}
+
+function silenceOf({ conditions: { escalation } }: Request): string {
+  return escalation
+    ? `no decision within ${writeDuration(escalation.after)}: ${describeApprovers(escalation.to)} asked as well`
+    : ''
 }
 
 const votesOf = (request: Request | undefined) => (request?.votes.length ?? 0) + (request?.review?.votes.length ?? 0)

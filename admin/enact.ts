@@ -16,7 +16,7 @@ import {
 import { listKeys } from './register/keys.ts'
 import { listBars, listLocks } from './register/locks.ts'
 import { databaseClock, ordersDone, pendingOrders } from './register/outbox.ts'
-import { lapseRequests } from './register/requests.ts'
+import { sweepRequests } from './sweep.ts'
 
 const ROUND_MILLISECONDS = 500
 const SWEEP_MILLISECONDS = 1_000
@@ -189,7 +189,7 @@ export function startEnact(options: EnactOptions): Enact {
       }
     }
     await sweepGrants(act, { used, over })
-    await lapseRequests(sql, act, now, ORDERS_AT_ONCE_MAX)
+    await sweepRequests(sql, act, now, ORDERS_AT_ONCE_MAX)
   }
 
   /** One round at a time; a call during a round gets the next one, since the present one may be past what it is about. */

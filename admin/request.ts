@@ -242,11 +242,15 @@ export function digestOf(id: string, asked: AskedFor, conditions: Conditions): s
 
 // --- time -------------------------------------------------------------------------------------------------------------
 
+/** When others are asked as well because nobody has answered; undefined when they were already, or there are none. */
+export function escalatesAt({ conditions, escalated, made }: Request): number | undefined {
+  return conditions.escalation && !escalated ? made + conditions.escalation.after : undefined
+}
+
 function settle(request: Request, now: number): Request {
   let settled = request
-  const { escalation } = request.conditions
   if (settled.state === 'requested' && now >= settled.lapses) settled = move(settled, 'lapse')
-  if (settled.state === 'requested' && escalation && now >= settled.made + escalation.after)
+  if (settled.state === 'requested' && now >= (escalatesAt(settled) ?? Number.POSITIVE_INFINITY))
     settled = { ...settled, escalated: true }
   if (settled.review?.state === 'due' && now >= settled.review.due)
     settled = { ...settled, review: { ...settled.review, state: 'overdue' } }

@@ -249,6 +249,7 @@ export type ControlRecord =
         | 'request.denied'
         | 'request.withdrawn'
         | 'request.lapsed'
+        | 'request.escalated'
         | 'request.vote'
       readonly by: string
       readonly request: string

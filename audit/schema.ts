@@ -185,6 +185,7 @@ const MEMBERS = {
   'request.denied': request,
   'request.withdrawn': request,
   'request.lapsed': request,
+  'request.escalated': request,
   'request.vote': request,
   'trigger.fired': trigger,
   'trigger.refused': trigger,

@@ -22,6 +22,7 @@ const EVENT_OF: Readonly<{ [Kind in Record['kind']]?: Event }> = {
   'request.denied': 'request.denied',
   'request.withdrawn': 'request.withdrawn',
   'request.lapsed': 'request.lapsed',
+  'request.escalated': 'request.escalated',
   'grant.issued': 'window.issued',
   'grant.extended': 'window.extended',
   'grant.ended': 'window.ended',

@@ -10,7 +10,7 @@ import type { Channel } from './channel.ts'
 import { forgetNotices, spreadNotices, type UnspreadNotice, writeDelivery } from './outbox.ts'
 import type { Payload } from './payload.ts'
 import { createSender } from './sender.ts'
-import { announceEndings, announceEscalations } from './watch.ts'
+import { announceEndings } from './watch.ts'
 
 const ROUND_MILLISECONDS = 1_000
 const WATCH_MILLISECONDS = 5_000
@@ -95,11 +95,7 @@ export function startNotify(options: NotifyOptions): Notify {
     await run('spread', spread)
     await send()
   }
-  const watch = async () => {
-    const now = await options.now()
-    await announceEndings(sql, settings.ending, now)
-    await announceEscalations(sql, now)
-  }
+  const watch = async () => await announceEndings(sql, settings.ending, await options.now())
 
   const timers =
     channels.length === 0

@@ -3,7 +3,7 @@ import { findGrant } from '../register/grants.ts'
 import { findRequest } from '../register/requests.ts'
 import { requestFacts, windowFacts, writeNotice } from './announce.ts'
 
-/** What nobody does and time alone brings: windows that end soon, and requests that nobody answers. */
+/** What nobody does and time alone brings, and no record says: windows that end soon. */
 
 const AT_ONCE_MAX = 200
 
@@ -38,33 +38,6 @@ export async function announceEndings(sql: Sql, before: number, now: number): Pr
           window: windowFacts(grant),
         },
       },
-    })
-  }
-}
-
-/** Those who joined because nobody answered are asked once. */
-export async function announceEscalations(sql: Sql, now: number): Promise<void> {
-  const rows = await sql<{ id: string; once: string }[]>`
-    select id, 'escalated:' || id || ':' || floor(extract(epoch from made) * 1000)::bigint as once from control.request
-    where state = 'requested' and lapses > ${new Date(now)} and content #> '{conditions,escalation}' is not null
-      and made + make_interval(secs => (content #>> '{conditions,escalation,after}')::float8 / 1000) <= ${new Date(now)}
-      and not exists (
-        select from control.notice
-        where once = 'escalated:' || request.id || ':' || floor(extract(epoch from made) * 1000)::bigint)
-    order by id limit ${AT_ONCE_MAX}`
-  for (const { id, once } of rows) {
-    const found = await findRequest(sql, id)
-    if (found?.request.state !== 'requested') continue
-    const data = {
-      by: 'drawbridge',
-      principal: found.request.asked.principal,
-      reason: 'nobody has answered',
-      request: requestFacts(found),
-    }
-    await writeNotice(sql, {
-      thread: id,
-      once,
-      content: { type: 'request.escalated', timestamp: new Date(now).toISOString(), data },
     })
   }
 }

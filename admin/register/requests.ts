@@ -1,8 +1,8 @@
 import type { Sql, TransactionSql } from 'postgres'
 import type { ControlRecord, Via } from '../../audit/record.ts'
-import { type AskedFor, dedupeKey, next, type Request, type RequestState } from '../request.ts'
+import { type AskedFor, dedupeKey, escalatesAt, type Request, type RequestState } from '../request.ts'
 import type { Window } from '../window.ts'
-import type { Act, Change } from './act.ts'
+import type { Change } from './act.ts'
 import { grantsOfRequests, type RegisteredGrant } from './grants.ts'
 
 /** A request as Postgres has it, with the grants that answer it: `request.windows[i]` is what `grants[i]` makes of a window. */
@@ -30,14 +30,17 @@ export async function saveRequest(change: Change, request: Request, person: stri
   const { id, state, asked, made, lapses } = request
   const [target] = asked.targets
   const { windows: _, ...content } = request
+  const escalates = escalatesAt(request)
   await change.sql`
     insert into control.request
-      (id, state, principal, requester, person, repository, dedupe, made, lapses, content)
+      (id, state, principal, requester, person, repository, dedupe, made, lapses, escalates, content)
     values (
       ${id}, ${state}, ${asked.principal}, ${asked.requester}, ${person}, ${target?.repository ?? ''}, ${dedupeKey(asked)},
-      ${new Date(made)}, ${new Date(lapses)}, ${JSON.stringify(content)}::text::jsonb)
+      ${new Date(made)}, ${new Date(lapses)}, ${escalates === undefined ? null : new Date(escalates)},
+      ${JSON.stringify(content)}::text::jsonb)
     on conflict (id) do update
-    set state = excluded.state, made = excluded.made, lapses = excluded.lapses, content = excluded.content`
+    set state = excluded.state, made = excluded.made, lapses = excluded.lapses, escalates = excluded.escalates,
+      content = excluded.content`
 }
 
 /** The request with its row locked: whoever else wants to decide waits for this commit. */
@@ -114,22 +117,13 @@ export async function automaticSince(
   return rows.flatMap(({ rules, made }) => rules.map(rule => ({ rule, at: made.getTime() })))
 }
 
-/** Ends requests that nobody answered in time, each once whoever else sweeps. */
-export async function lapseRequests(sql: Sql, act: Act, now: number, limit: number): Promise<number> {
-  const due = await sql<{ id: string; person: string }[]>`
-    select id, person from control.request
-    where state = 'requested' and lapses <= ${new Date(now)} order by lapses limit ${limit}`
-  for (const { id, person } of due) {
-    await act(async change => {
-      const found = await lockRequest(change, id)
-      if (found?.request.state !== 'requested') return
-      const { request } = next(found.request, { kind: 'tick', at: now })
-      if (request.state !== 'lapsed') return
-      await saveRequest(change, request, person)
-      change.record(recordOf('request.lapsed', request, 'drawbridge', 'nobody decided in time'))
-    })
-  }
-  return due.length
+/** Requests of which time has made something that is not written down yet: they lapsed, or others are to be asked as well. */
+export async function dueRequests(sql: Sql, now: number, limit: number): Promise<string[]> {
+  const at = new Date(now)
+  const rows = await sql<{ id: string }[]>`
+    select id from control.request
+    where state = 'requested' and (lapses <= ${at} or escalates <= ${at}) order by least(lapses, escalates) limit ${limit}`
+  return rows.map(({ id }) => id)
 }
 
 type RequestRecord = Extract<

@@ -59,11 +59,14 @@ export function describePlan(plan: Plan): string {
 function describeStep(step: Step): string {
   const counts = new Map<string, number>()
   for (const slot of step.slots) {
-    const who = slot.map(describeApprover).join(' or ')
+    const who = describeApprovers(slot)
     counts.set(who, (counts.get(who) ?? 0) + 1)
   }
   return [...counts].map(([who, count]) => (count === 1 ? `one of ${who}` : `${count} of ${who}`)).join(' and ')
 }
+
+/** `leads or on-call payments` */
+export const describeApprovers = (slot: Slot): string => slot.map(describeApprover).join(' or ')
 
 const describeApprover = (approver: Approver) =>
   approver.kind === 'on-call' ? `on-call ${approver.name}` : approver.name

@@ -5,7 +5,8 @@ import type { Caller } from '../../admin/api/access.ts'
 import { castVote, withdrawRequest } from '../../admin/decide.ts'
 import { fileRequest, type Wish } from '../../admin/file.ts'
 import { createPolicyInForce, type Standing } from '../../admin/policy.ts'
-import { findRequest, lapseRequests } from '../../admin/register/requests.ts'
+import { findRequest } from '../../admin/register/requests.ts'
+import { sweepRequests } from '../../admin/sweep.ts'
 import { loadPolicy } from '../../config/policy/load.ts'
 import { isObserved } from '../../grant/observe.ts'
 import { temporaryFolder } from '../support/program.ts'
@@ -18,6 +19,11 @@ groups: { leads: [mona, raj, dana] }
 requests:
   - { name: two, trigger: push, repositories: acme/two, approvers: { n: 2, of: [leads] } }
   - { name: touched, trigger: push, repositories: acme/docs, paths: { only: [docs/**] }, approvers: leads }
+  - name: quiet
+    trigger: push
+    repositories: acme/quiet
+    approvers: leads
+    escalate: { after: 20m, to: [kim] }
   - { name: export, trigger: fetch, repositories: acme/export, approvers: leads, budget: { uses: 3, bytes: 2GB } }
   - { name: itself, trigger: fetch, repositories: acme/**, automatic: { quota: 2 per day } }
   - { name: one, trigger: push, repositories: acme/**, approvers: leads, timeout: 2h, window: 4h }
@@ -29,6 +35,8 @@ const caller = (principal: string, roles: Caller['roles'] = ['developer', 'appro
   token: { id: `t-${principal}`, expires: 0 },
 })
 const push: Wish = { repository: 'acme/api', actions: ['create', 'update'], refs: [], window: HOUR, reason: 'PAY-1' }
+
+const MINUTE = 60_000
 
 let engines: Engines
 beforeAll(async () => {
@@ -120,10 +128,39 @@ describe('a request', () => {
   test('lapses in the sweep, once, and then takes no vote', async () => {
     const { found } = await ask()
     const { id, lapses } = found.request
-    expect(await lapseRequests(engines.sql, engines.act, lapses - 1, 10)).toBe(0)
-    await Promise.all([1, 2].map(() => lapseRequests(engines.sql, engines.act, lapses, 10)))
+    expect(await sweepRequests(engines.sql, engines.act, lapses - 1, 10)).toBe(0)
+    await Promise.all([1, 2].map(() => sweepRequests(engines.sql, engines.act, lapses, 10)))
     await expect(vote(id, 'mona')).rejects.toThrow(/lapsed already/)
     expect(await engines.records('request.lapsed')).toHaveLength(1)
+  })
+
+  test('that nobody answers goes to others as well, once and on record, and they may approve; changed, it begins anew', async () => {
+    const { found } = await ask({ repository: 'acme/quiet' })
+    const { id, made } = found.request
+    await expect(vote(id, 'kim')).rejects.toThrow(/not among those/)
+    const sweep = async (at: number) => await sweepRequests(engines.sql, engines.act, at, 10)
+    expect(await sweep(made + 20 * MINUTE - 1)).toBe(0)
+    // Two control planes at one moment, and one that was started again.
+    await Promise.all([1, 2].map(() => sweep(made + 20 * MINUTE)))
+    expect(await sweep(made + 21 * MINUTE)).toBe(0)
+    expect(await engines.records('request.escalated')).toMatchObject([
+      { by: 'drawbridge', request: id, principal: 'dana', reason: 'no decision within 20m: kim asked as well' },
+    ])
+    const changed = await ask({ repository: 'acme/quiet', window: HOUR / 2 })
+    expect(changed.found.request).toMatchObject({ id, escalated: false })
+    await sweep(changed.found.request.made + 20 * MINUTE)
+    await vote(id, 'kim')
+    expect(await standingGrants(id)).toBe(1)
+    expect(await engines.records('request.escalated')).toHaveLength(2)
+  })
+
+  test('whose silence ends with the very vote of one who is asked because of it has both on record', async () => {
+    const { found } = await ask({ repository: 'acme/quiet' })
+    const { id, digest, made } = found.request
+    const ballot = { id, says: 'approve', digest } as const
+    await castVote(engines.act, { standing, caller: caller('kim') }, ballot, made + 20 * MINUTE)
+    const kinds = (await engines.records()).map(({ kind }) => kind)
+    expect(kinds).toEqual(['request.made', 'request.escalated', 'request.vote', 'request.approved', 'grant.issued'])
   })
 
   test('of somebody locked is not approved', async () => {

@@ -110,10 +110,21 @@ export const ONE_OF_EACH: readonly Record[] = [
     reason: 'x',
   }),
   ...of(['role.started', 'role.stopped'], { by: 'drawbridge', role: 'proxy', reason: 'x' }),
-  ...of(['request.made', 'request.approved', 'request.denied', 'request.withdrawn', 'request.lapsed', 'request.vote'], {
-    ...request,
-    rule: 'payments',
-  }),
+  ...of(
+    [
+      'request.made',
+      'request.approved',
+      'request.denied',
+      'request.withdrawn',
+      'request.lapsed',
+      'request.escalated',
+      'request.vote',
+    ],
+    {
+      ...request,
+      rule: 'payments',
+    },
+  ),
   ...(['trigger.fired', 'trigger.refused', 'trigger.ended'] as const).map((kind): ControlRecord => {
     const told = {
       by: 'hook:github',

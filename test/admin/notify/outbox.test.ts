@@ -3,12 +3,13 @@ import type { Channel, Delivery } from '../../../admin/notify/channel.ts'
 import { ChannelError, eachPerson } from '../../../admin/notify/channel.ts'
 import { deliveryCounts, listDeliveries, retryDeliveries } from '../../../admin/notify/outbox.ts'
 import type { Payload } from '../../../admin/notify/payload.ts'
-import { announceEndings, announceEscalations } from '../../../admin/notify/watch.ts'
+import { announceEndings } from '../../../admin/notify/watch.ts'
 import { details, headline } from '../../../admin/notify/words.ts'
 import { writeGrant } from '../../../admin/register/grants.ts'
 import { lockPrincipal } from '../../../admin/register/locks.ts'
 import { writeSignin } from '../../../admin/register/signins.ts'
 import { registerToken } from '../../../admin/register/tokens.ts'
+import { sweepRequests } from '../../../admin/sweep.ts'
 import type { Record } from '../../../audit/record.ts'
 import { weekly } from '../../../config/policy/hours.ts'
 import { HOUR } from '../control.ts'
@@ -178,8 +179,8 @@ describe('who hears', () => {
     const notify = stage.notify([mail.channel])
     await stage.ask({ repository: 'acme/slow' })
     const now = await stage.store.now()
-    await announceEscalations(stage.sql, now + 9 * MINUTE)
-    for (let i = 0; i < 3; i++) await announceEscalations(stage.sql, now + 11 * MINUTE)
+    await sweepRequests(stage.sql, stage.telling, now + 9 * MINUTE, 10)
+    await Promise.all([1, 2, 3].map(() => sweepRequests(stage.sql, stage.telling, now + 11 * MINUTE, 10)))
     await notify.round()
     expect(mail.heard('request.escalated')).toEqual(['dana', 'kim is asked', 'mona is asked', 'raj is asked'])
   })
