@@ -1,4 +1,5 @@
 import { type Document, isAlias, isMap, isPair, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml'
+import { readPlainYaml } from './plainyaml.ts'
 import { ConfigError, type Problem } from './problem.ts'
 
 /** Far above any file a person writes; below it a parser cannot be kept busy for long. */
@@ -12,6 +13,8 @@ export type Path = readonly (string | number)[]
 /** A parsed file: its plain value, and where each part of it stands. */
 export interface Yaml {
   readonly value: unknown
+  /** The line of each entry of a list at the top. */
+  lines(key: string): readonly number[]
   /** Line and column (from 1) of the value at `path`, or of the nearest part above it that exists. */
   at(path: Path): { line: number; column: number }
   /** Line and column of a key itself: for a key that should not be there. */
@@ -29,6 +32,35 @@ export function readYaml(text: string, file: string): Yaml {
   if (Buffer.byteLength(text) > YAML_BYTES_MAX) {
     throw new ConfigError(file, [{ line: 1, column: 1, path: '', message: `larger than ${YAML_BYTES_MAX} bytes` }])
   }
+  // Finding places takes most of the time of a whole parser, and a file without a fault is asked for few of them.
+  const plain = readPlainYaml(text)
+  if (!plain) return parseYaml(text, file)
+  const { value, lines } = plain
+  let parsed: Yaml | undefined
+  const whole = () => {
+    parsed ??= parseYaml(text, file)
+    return parsed
+  }
+  return {
+    value,
+    lines: key => {
+      const found = listAt(value, key).map(entry =>
+        typeof entry === 'object' && entry !== null ? lines.get(entry) : undefined,
+      )
+      return found.every(line => line !== undefined) ? found : whole().lines(key)
+    },
+    at: path => whole().at(path),
+    atKey: path => whole().atKey(path),
+  }
+}
+
+function listAt(value: unknown, key: string): readonly unknown[] {
+  const list = typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? Reflect.get(value, key) : []
+  return Array.isArray(list) ? list : []
+}
+
+/** The same by the whole parser, whatever the text is like. */
+export function parseYaml(text: string, file: string): Yaml {
   const lines = new LineCounter()
   const place = (offset: number) => {
     const { line, col } = lines.linePos(offset)
@@ -49,9 +81,11 @@ export function readYaml(text: string, file: string): Yaml {
   }))
   problems.push(...forbidden(document).map(({ offset, message }) => ({ ...place(offset), path: '', message })))
   if (problems.length > 0) throw new ConfigError(file, problems)
+  // No alias is left at this point; the bound is the second lock on the same door.
+  const value: unknown = document.toJS({ maxAliasCount: 0 })
   return {
-    // No alias is left at this point; the bound is the second lock on the same door.
-    value: document.toJS({ maxAliasCount: 0 }),
+    value,
+    lines: key => listAt(value, key).map((_, index) => place(offsetOf(document, [key, index])).line),
     at: path => place(offsetOf(document, path)),
     atKey: path => place(offsetOfKey(document, path)),
   }

@@ -25,8 +25,7 @@ interface Part {
   readonly document: PolicyDocument
   /** The line of each rule. */
   readonly lines: readonly number[]
-  /** Read again where a place is asked for: kept for ten thousand rules, the trees of all files cost more than reading them. */
-  readonly yaml: () => Yaml
+  readonly yaml: Yaml
 }
 
 /**
@@ -89,25 +88,15 @@ function readPart({ file, text }: PolicySource, problems: PolicyProblem[]): Part
     return []
   }
   const parsed = policySchema.safeParse(yaml.value ?? {})
-  if (parsed.success) return [part(file, text, yaml, parsed.data)]
+  if (parsed.success) return [part(file, yaml, parsed.data)]
   const found = parsed.error.issues.flatMap(issue => faults(issue, yaml.value))
   problems.push(...found.map(fault => place(file, yaml, fault)))
   const rest = policySchema.safeParse(withStandIns(yaml.value, parsed.error.issues))
-  return rest.success ? [part(file, text, yaml, rest.data)] : []
+  return rest.success ? [part(file, yaml, rest.data)] : []
 }
 
-function part(file: string, text: string, yaml: Yaml, document: PolicyDocument): Part {
-  const lines = (document.requests ?? []).map((_, index) => yaml.at(['requests', index]).line)
-  let again: Yaml | undefined
-  return {
-    file,
-    document,
-    lines,
-    yaml: () => {
-      again ??= readYaml(text, file)
-      return again
-    },
-  }
+function part(file: string, yaml: Yaml, document: PolicyDocument): Part {
+  return { file, document, yaml, lines: yaml.lines('requests') }
 }
 
 const STAND_INS: Readonly<Record<string, (name: string) => unknown>> = {
@@ -153,7 +142,7 @@ function compile(parts: readonly Part[], problems: PolicyProblem[]): Policy {
   // A path of the merged document leads back to the file that said it: list entries by their position, names by their key.
   const complain = (fault: Fault) => {
     const { part, path } = origin(parts, fault.path)
-    problems.push(place(part.file, part.yaml(), { ...fault, path }))
+    problems.push(place(part.file, part.yaml, { ...fault, path }))
   }
   const people = compilePeople(document, complain)
   const classes = compileClasses(document)
@@ -189,7 +178,7 @@ function compileRules(parts: readonly Part[], names: Names, problems: PolicyProb
   for (const { file, yaml, lines, document } of parts) {
     for (const [index, said] of (document.requests ?? []).entries()) {
       const at: Path = ['requests', index]
-      const complain = (fault: Fault) => problems.push(place(file, yaml(), fault))
+      const complain = (fault: Fault) => problems.push(place(file, yaml, fault))
       if (rules.length === RULES_MAX) {
         complain({ path: at, message: `more than ${RULES_MAX} rules` })
         return rules
@@ -218,7 +207,7 @@ const LISTS = ['delegates', 'repositories', 'requests'] as const
 function merge(parts: readonly Part[], problems: PolicyProblem[]): PolicyDocument {
   const merged: Record<string, unknown> = { version: 1 }
   for (const { file, yaml, document } of parts) {
-    const clash = (path: Path, message: string) => problems.push(place(file, yaml(), { path, key: true, message }))
+    const clash = (path: Path, message: string) => problems.push(place(file, yaml, { path, key: true, message }))
     for (const key of SCALARS) {
       if (document[key] === undefined) continue
       if (merged[key] !== undefined && key !== 'description')
