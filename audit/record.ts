@@ -34,6 +34,8 @@ export interface AskedUpdate {
   readonly old: string
   readonly new: string
   readonly action: 'create' | 'update' | 'force' | 'delete' | 'tag' | 'update-or-force'
+  /** The lists that bound what it may change, where its window had any. */
+  readonly paths?: readonly (readonly string[])[]
 }
 
 /** One ref update as the host reported it. */
@@ -141,6 +143,8 @@ export type ControlRecord =
       readonly idle?: number
       readonly uses?: number
       readonly bytes?: number
+      /** What a push may change: within each of these lists. */
+      readonly paths?: readonly (readonly string[])[]
       readonly reason: string
       readonly request?: string
     }
@@ -261,6 +265,17 @@ export type ControlRecord =
       readonly rule?: string
       readonly via?: Via
     }
+  /** Somebody said something about a request; `channel` is the one it came by. It decides nothing. */
+  | {
+      readonly kind: 'request.comment'
+      readonly by: string
+      readonly request: string
+      readonly principal: string
+      readonly repository: string
+      readonly reason: string
+      readonly via?: Via
+      readonly channel?: string
+    }
   /** What a Git host said began opened something, opened nothing, or is over. */
   | {
       readonly kind: 'trigger.fired' | 'trigger.refused' | 'trigger.ended'
@@ -269,6 +284,8 @@ export type ControlRecord =
       /** The host's own number of it. */
       readonly run: string
       readonly repository: string
+      /** What was merged, is deployed or runs, where the host says so. */
+      readonly commit?: string
       /** The host's number of the message. */
       readonly delivery: string
       /** Login and number at the host. */

@@ -21,11 +21,13 @@ const origin = z.strictObject({
   agent: text,
 })
 
+const paths = z.array(texts).describe('what may be changed: within each of these lists; ! in front of what may not')
 const askedUpdate = {
   ref: text,
   old: objectId,
   new: objectId,
   action: z.enum(['create', 'update', 'force', 'delete', 'tag', 'update-or-force']),
+  paths: paths.optional(),
 }
 const asked = z.array(z.strictObject(askedUpdate))
 const done = z.array(
@@ -60,6 +62,7 @@ const trigger = {
   event: z.enum(['merge', 'deployment', 'pipeline', 'job']),
   run: text.describe("the host's own number of it"),
   repository: text,
+  commit: text.optional().describe('what was merged, is deployed or runs'),
   delivery: text.describe("the host's number of the message"),
   actor: text.describe('login and number at the host'),
   principal: text.optional(),
@@ -92,6 +95,7 @@ const certificate = { by, serial: text, keyId: text, principals: texts, expires:
 const authority = { by, ring: z.enum(['user', 'host']), fingerprint: text }
 const version = { by, version: text, ...optionalReason }
 const role = { by, role: text, ...optionalReason }
+const via = z.enum(['ssh', 'refusal', 'slack', 'email', 'teams', 'api', 'cli'])
 const request = {
   by,
   request: text,
@@ -101,7 +105,7 @@ const request = {
   refs: texts,
   reason: text,
   rule: text.optional(),
-  via: z.enum(['ssh', 'refusal', 'slack', 'email', 'teams', 'api', 'cli']).optional(),
+  via: via.optional(),
 }
 
 type Members = { readonly [name: string]: z.ZodType }
@@ -145,6 +149,7 @@ const MEMBERS = {
     idle: count.optional(),
     uses: count.optional(),
     bytes: count.optional(),
+    paths: paths.optional(),
     reason: text,
     request: text.optional(),
   },
@@ -187,6 +192,15 @@ const MEMBERS = {
   'request.lapsed': request,
   'request.escalated': request,
   'request.vote': request,
+  'request.comment': {
+    by,
+    request: text,
+    principal: text,
+    repository: text,
+    reason: text,
+    via: via.optional(),
+    channel: text.optional(),
+  },
   'trigger.fired': trigger,
   'trigger.refused': trigger,
   'trigger.ended': trigger,

@@ -125,12 +125,17 @@ export const ONE_OF_EACH: readonly Record[] = [
       rule: 'payments',
     },
   ),
+  ...of(['request.comment'], {
+    ...{ by: 'bob', request: 'r-1', principal: 'alice', repository: 'acme/app', reason: 'why?' },
+    ...{ via: 'slack', channel: 'approvals' },
+  }),
   ...(['trigger.fired', 'trigger.refused', 'trigger.ended'] as const).map((kind): ControlRecord => {
     const told = {
       by: 'hook:github',
       event: 'merge',
       run: 'merge/1',
       repository: 'a/b',
+      commit: 'c4295bd74fb0f4fda03689c3df3f2803b658fd85',
       delivery: 'd',
       actor: 'mona 1',
     }
