@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type Approver, NOBODY, type Plan } from '../config/policy/approvers.ts'
-import type { Span } from '../config/policy/hours.ts'
+import { occurrences, RECURRENCES_MAX, type Weekly } from '../config/policy/hours.ts'
 import type { Action, Bounds } from '../grant/grant.ts'
 import { type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
 import {
@@ -52,8 +52,8 @@ export interface AskedFor {
   /** Milliseconds. */
   readonly window: number
   readonly starts?: number
-  /** The windows of a recurring request, instead of one. */
-  readonly recurring?: readonly Span[]
+  /** A window for each time that these hours come within `window`, instead of one. */
+  readonly recurring?: Weekly
   readonly idle?: number
   readonly uses?: number
   readonly reason: string
@@ -215,24 +215,28 @@ export const ballotOf = ({ conditions, involved, escalated }: Request): Ballot =
 
 /** A second request for the same thing by the same principal is the first: this is what "the same thing" means. */
 export function dedupeKey(asked: AskedFor): string {
-  const targets = asked.targets.map(({ repository, actions, refs }) => [
-    repository,
-    [...actions].sort(),
-    refs.map(fullRef).sort(),
-  ])
   return hash([
     asked.principal,
-    targets.map(target => JSON.stringify(target)).sort(),
+    targetsKey(asked),
     asked.extends ?? null,
     asked.breakGlass ?? false,
     ...(asked.job === undefined ? [] : [asked.job]),
+    ...(asked.recurring === undefined ? [] : ['recurring']),
   ])
 }
 
 /** What asking again means to a pending request: nothing, a change that starts it over, or another request altogether. */
 export function sameRequest(pending: Request, asked: AskedFor): 'same' | 'changed' | 'another' {
   if (pending.state !== 'requested' || dedupeKey(pending.asked) !== dedupeKey(asked)) return 'another'
-  return hash(pending.asked) === hash(asked) ? 'same' : 'changed'
+  const inOneOrder = (one: AskedFor) => hash({ ...one, targets: targetsKey(one) })
+  return inOneOrder(pending.asked) === inOneOrder(asked) ? 'same' : 'changed'
+}
+
+/** In whatever order they were typed. */
+function targetsKey({ targets }: AskedFor): string[] {
+  return targets
+    .map(({ repository, actions, refs }) => JSON.stringify([repository, [...actions].sort(), refs.map(fullRef).sort()]))
+    .sort()
 }
 
 /** What a vote has to carry: another id, repository, ref, window or word of the reason is another digest. */
@@ -258,12 +262,8 @@ function settle(request: Request, now: number): Request {
 }
 
 /** The asked end comes with the asked start: a late approval shortens the window and does not move it. */
-function lapsesAt({ starts, window, recurring }: AskedFor, { timeout }: Conditions, now: number): number {
-  const end = recurring
-    ? Math.max(...recurring.map(({ expires }) => expires))
-    : starts === undefined
-      ? Number.POSITIVE_INFINITY
-      : starts + window
+function lapsesAt({ starts, window }: AskedFor, { timeout }: Conditions, now: number): number {
+  const end = starts === undefined ? Number.POSITIVE_INFINITY : starts + window
   return Math.min(now + timeout, end)
 }
 
@@ -303,7 +303,8 @@ function approve(request: Request, at: number): Request {
 
 function windowsOf({ targets, window, starts, recurring, idle, uses }: AskedFor, at: number): Window[] {
   const begins = Math.max(starts ?? at, at)
-  const spans = recurring ?? [{ starts: begins, expires: (starts ?? at) + window }]
+  const ends = (starts ?? at) + window
+  const spans = recurring ? occurrences(recurring, begins, ends, RECURRENCES_MAX) : [{ starts: begins, expires: ends }]
   const repositories = [...new Set(targets.map(({ repository }) => repository))]
   return repositories.flatMap(repository =>
     spans

@@ -299,6 +299,11 @@ function conditionsOf(policy: Policy, names: readonly string[]): string[] {
         : [`rule "${rule.name}" wants a second factor shown within ${writeDuration(rule.mfa)}`]),
       ...(rule.networks ? [`rule "${rule.name}" wants the caller in ${rule.networks.written.join(', ')}`] : []),
       ...(rule.hours ? [`rule "${rule.name}" is open ${describeHours(rule.hours)}`] : []),
+      ...(rule.recurring
+        ? [
+            `rule "${rule.name}" gives a window each ${describeHours(rule.recurring.hours)}, for ${writeDuration(rule.recurring.longest)} ahead at most: --recurring`,
+          ]
+        : []),
     ])
 }
 

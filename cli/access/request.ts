@@ -11,6 +11,8 @@ export interface Request {
   readonly actions: readonly string[]
   readonly refs: readonly string[]
   readonly for: string
+  /** The hours, where there is a window each time they come. */
+  readonly recurring?: string
   readonly starts_at?: string
   readonly reason: string
   readonly ticket?: string
@@ -39,6 +41,10 @@ export interface Request {
   readonly enacted?: boolean
 }
 
+/** `2h`, or `Mon 02:00–04:00 Europe/Berlin, 28d` */
+export const lengthOf = ({ recurring, for: length }: Pick<Request, 'for' | 'recurring'>): string =>
+  recurring === undefined ? length : `${recurring}, ${length}`
+
 export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
 
 /** Rows of several requests. */
@@ -51,7 +57,7 @@ export function requestTable(requests: readonly Request[]): void {
       request.repository,
       request.actions.join(','),
       request.refs.join(',') || '*',
-      request.for,
+      lengthOf(request),
       request.state,
       request.waiting_for ?? '',
       request.state === 'requested' ? when(request.lapses_at) : '',
@@ -69,7 +75,10 @@ export function showRequest(request: Request): void {
     ['repository', request.repository],
     ['actions', request.actions.join(', ')],
     ['refs', request.refs.join(', ') || 'every branch and tag'],
-    ['window', `${request.for} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`],
+    [
+      'window',
+      `${lengthOf(request)} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`,
+    ],
     ['makes longer', request.extends],
     ['reason', request.reason || undefined],
     ['ticket', request.ticket],
@@ -137,5 +146,5 @@ export async function untilDecided(client: Client, id: string, until = Number.PO
 export function sayAsked(request: Request): void {
   const what = `${request.actions.join(',')} ${request.repository} ${request.refs.join(',') || '(every branch and tag)'}`
   const why = [request.ticket, request.reason].filter(Boolean).join(' ')
-  data(plain(`${request.id}  ${request.principal}  ${what}  for ${request.for}  ${why}`.trimEnd()))
+  data(plain(`${request.id}  ${request.principal}  ${what}  for ${lengthOf(request)}  ${why}`.trimEnd()))
 }

@@ -20,6 +20,7 @@ export interface Wish extends Common {
   readonly reason?: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  readonly recurring?: boolean
 }
 
 /** The options that say what is asked for. */
@@ -46,6 +47,7 @@ export function wishing(command: Command): Command {
     .option('--reason <text>', 'why')
     .option('--ticket <id>', 'what it belongs to')
     .option('--break-glass', 'at once, where the policy allows it; it is reviewed afterwards')
+    .option('--recurring', 'each time that the hours come which the policy names, for so long ahead')
 }
 
 /** What the options leave open is asked of the person, where one sits there; then as `bodyOf`. */
@@ -82,6 +84,7 @@ export function bodyOf(repository: string | undefined, wish: Wish): object {
     reason: wish.reason,
     ticket: wish.ticket,
     break_glass: wish.breakGlass,
+    recurring: wish.recurring,
   }
 }
 

@@ -15,7 +15,7 @@ import {
   type Person,
   type Target,
 } from './govern.ts'
-import { describeHours, isWithin, nextOpening, occurrences, type Span } from './hours.ts'
+import { describeHours, isWithin, nextOpening, occurrences, RECURRENCES_MAX, type Weekly } from './hours.ts'
 import { isInside } from './network.ts'
 import { type Terms, termsOf } from './terms.ts'
 
@@ -48,8 +48,8 @@ export type Asking =
       /** Milliseconds; what it will be, which is less than what was asked where `clipped` says so. */
       readonly window: number
       readonly clipped?: string
-      /** The windows of a recurring request. */
-      readonly recurring?: readonly Span[]
+      /** Each time that these hours come within `window` is a window of its own. */
+      readonly recurring?: Weekly
     }
   | {
       readonly kind: 'refused'
@@ -73,7 +73,6 @@ export type AskingCode =
   | 'start'
 
 const TARGETS_MAX = 20
-const RECURRENCES_MAX = 100
 const START_AHEAD_MAX = 90 * 86_400_000
 /** What a clock may differ by before a start lies in the past. */
 const START_BEHIND_MAX = 60_000
@@ -129,14 +128,16 @@ export function asking(policy: Policy, asked: Asked, facts: Facts, now: number, 
       )
     }
     const from = asked.starts ?? now
-    const spans = occurrences(recurring.hours, from, from + ahead, RECURRENCES_MAX)
+    const spans = occurrences(recurring.hours, from, from + ahead, RECURRENCES_MAX + 1)
     const longest = Math.max(0, ...spans.map(span => span.expires - span.starts))
     if (spans.length === 0)
       return refuse('hours', `${describeHours(recurring.hours)} does not occur within ${writeDuration(ahead)}`, rule)
+    if (spans.length > RECURRENCES_MAX)
+      return refuse('window', `more than ${RECURRENCES_MAX} windows; ask for less time ahead: --for`, rule)
     if (longest > terms.longest)
       return refuse('window', `${terms.longestBy} gives at most ${writeDuration(terms.longest)} at a time`, rule)
     note(`${spans.length} windows, ${describeHours(recurring.hours)}; ${describeWay(terms)}`)
-    return { kind: 'governed', policy: policy.version, terms, window: ahead, recurring: spans }
+    return { kind: 'governed', policy: policy.version, terms, window: ahead, recurring: recurring.hours }
   }
 }
 

@@ -25,6 +25,9 @@ const DAY_NAMES = ['Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun'] as const
 /** How far ahead an opening is looked for; hours that do not open in a fortnight never do. */
 const SEARCH_DAYS = 15
 
+/** As many times as the same hours can be given at once. */
+export const RECURRENCES_MAX = 100
+
 export const DAYS_FORM = 'days such as mon, mon-fri or [mon, wed, fri]'
 export const CLOCK_FORM = 'a time of day such as "09:00" or "17:30", in quotes; "24:00" ends the day'
 

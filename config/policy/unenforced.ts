@@ -20,11 +20,10 @@ export function unenforced(policy: Policy): readonly Unenforced[] {
 }
 
 function shortOf(rule: Rule, isUnknown: (schedule: string) => boolean): readonly (readonly [boolean, string])[] {
-  const { approval, automatic, who, recurring } = rule
+  const { approval, automatic, who } = rule
   return [
     [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
     [rule.mode === 'observe', 'mode: observe holds for repositories, not for rules; what would be refused is refused'],
-    [recurring !== undefined, 'recurring windows cannot be asked for yet; single ones can'],
     [who?.onCall.some(isUnknown) ?? false, `${UNKNOWN}; it lets nobody ask by that`],
     [automatic?.onCall !== undefined && isUnknown(automatic.onCall), `${UNKNOWN}; nothing is approved by itself`],
     [schedulesOf(approval).some(isUnknown), `${UNKNOWN}; others have to approve`],

@@ -44,6 +44,7 @@ const given = z.strictObject({
   reason: z.string().optional(),
   ticket: z.string().optional(),
   break_glass: z.boolean().optional(),
+  recurring: z.boolean().optional(),
   on_call: z.record(z.string(), texts).optional(),
   granted: z.boolean().optional(),
 })
@@ -149,6 +150,7 @@ function ask(policy: Policy, given: Given): Got {
       ...(given.reason !== undefined && { reason: given.reason }),
       ...(given.ticket !== undefined && { ticket: given.ticket }),
       breakGlass: given.break_glass ?? false,
+      recurring: given.recurring ?? false,
     },
     facts,
     now,

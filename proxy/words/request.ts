@@ -11,6 +11,8 @@ export interface Request {
   readonly actions: readonly string[]
   readonly refs: readonly string[]
   readonly for: string
+  /** The hours, where there is a window each time they come. */
+  readonly recurring?: string
   readonly reason: string
   readonly ticket?: string
   readonly digest: string
@@ -38,9 +40,11 @@ export function askedBy({ caller, gone }: CommandContext, control: ControlPlane)
 export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
 
 /** Exactly what is asked for, on one line. */
-export function lineOf({ id, principal, repository, actions, refs, for: length, ticket, reason }: Request): string {
+export function lineOf(request: Request): string {
+  const { id, principal, repository, actions, refs, recurring, ticket, reason } = request
   const what = `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
   const why = [ticket, reason].filter(Boolean).join(' ')
+  const length = recurring === undefined ? request.for : `${recurring}, ${request.for}`
   return printable(`${id}  ${principal}  ${what}  for ${length}  ${why}`, 1_000)
 }
 

@@ -18,7 +18,7 @@ export function requestWords(control: ControlPlane): Record<string, OwnCommand> 
 
   return {
     request: word(
-      { flags: [...ACTION_FLAGS, 'wait', 'break-glass'], values: ['ref', 'for', 'reason', 'ticket'] },
+      { flags: [...ACTION_FLAGS, 'wait', 'break-glass', 'recurring'], values: ['ref', 'for', 'reason', 'ticket'] },
       'request REPOSITORY --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--for 2h] [--reason …] [--ticket ID] [--wait]',
       async (line, asked, context) => {
         let request = await asked.post<Request>('/requests', wishOf(line))
@@ -103,6 +103,7 @@ function wishOf({ words, flags, values }: Line): object {
     reason: values.get('reason'),
     ticket: values.get('ticket'),
     ...(flags.has('break-glass') && { break_glass: true }),
+    ...(flags.has('recurring') && { recurring: true }),
   }
 }
 

@@ -25,6 +25,7 @@ import {
   type WindowEvent,
 } from '../../admin/window.ts'
 import { NOBODY, type Plan } from '../../config/policy/approvers.ts'
+import { weekly } from '../../config/policy/hours.ts'
 
 const HOUR = 3_600_000
 const T0 = 1_800_000_000_000
@@ -220,15 +221,39 @@ describe('a request', () => {
   })
 
   test('that recurs opens a window for each time that is still ahead', () => {
-    const spans = [0, 24, 48].map(hours => ({ starts: T0 + hours * HOUR - HOUR, expires: T0 + hours * HOUR + HOUR }))
-    const request = make({ recurring: spans }, { timeout: 40 * HOUR })
-    const late = play(request, vote(request, 'mona', 'approve', T0 + 30 * HOUR))
-    expect(late.windows).toMatchObject([{ state: 'scheduled', starts: spans[2]!.starts, expires: spans[2]!.expires }])
-    expect(play(request, vote(request, 'mona', 'approve', T0)).windows.map(({ state }) => state)).toEqual([
-      'live',
-      'scheduled',
-      'scheduled',
+    // From 02:00 to 04:00 every night, where T0 is 03:00.
+    const minute = (Math.floor(T0 / 60_000) % 1440) - 60
+    const nightly = weekly('UTC', [{ days: [0, 1, 2, 3, 4, 5, 6], from: minute, to: minute + 120 }])
+    const request = make({ recurring: nightly, window: 48 * HOUR, starts: T0 }, { timeout: 40 * HOUR })
+    expect(play(request, vote(request, 'mona', 'approve', T0)).windows).toMatchObject([
+      { state: 'live', starts: T0, expires: T0 + HOUR },
+      { state: 'scheduled', starts: T0 + 23 * HOUR, expires: T0 + 25 * HOUR },
+      { state: 'scheduled', starts: T0 + 47 * HOUR, expires: T0 + 48 * HOUR },
     ])
+    const late = play(request, vote(request, 'mona', 'approve', T0 + 30 * HOUR))
+    expect(late.windows).toMatchObject([{ state: 'scheduled', starts: T0 + 47 * HOUR, expires: T0 + 48 * HOUR }])
+  })
+
+  test('that recurs is open at its hours and not between them, and each time ends for itself', () => {
+    const minute = Math.floor(T0 / 60_000) % 1440
+    const hours = weekly('UTC', [{ days: [0, 1, 2, 3, 4, 5, 6], from: minute, to: minute + 60 }])
+    const request = make({ recurring: hours, window: 50 * HOUR, idle: HOUR / 2 })
+    const open = play(request, vote(request, 'mona', 'approve', T0))
+    const isOpenAt = (hour: number) => givesAccess(open, API, T0 + hour * HOUR)
+    expect([0, 0.4, 0.6, 2, 23.9, 24.2, 24.8, 48.2, 72.2].map(isOpenAt)).toEqual([
+      ...[true, true, false, false, false, true, false, true, false],
+    ])
+    const revoked = play(open, { kind: 'revoke', at: T0 + 30 * HOUR })
+    expect(revoked.windows.map(({ state }) => state)).toEqual(['idle', 'idle', 'revoked'])
+  })
+
+  test('that recurs is the same request however often it is asked, and another than one for a single window', () => {
+    const hours = weekly('UTC', [{ days: [0], from: 120, to: 240 }])
+    const request = make({ recurring: hours, window: 48 * HOUR })
+    expect(sameRequest(request, { ...request.asked })).toBe('same')
+    expect(sameRequest(request, { ...request.asked, window: HOUR })).toBe('changed')
+    const { recurring: _, ...single } = request.asked
+    expect(sameRequest(request, single)).toBe('another')
   })
 })
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { describePlan } from '../../../config/policy/approvers.ts'
 import { type Asked, asking } from '../../../config/policy/asking.ts'
 import type { Facts } from '../../../config/policy/govern.ts'
+import { occurrences } from '../../../config/policy/hours.ts'
 import type { Policy } from '../../../config/policy.ts'
 import type { Action } from '../../../grant/grant.ts'
 import { dana, facts, HOUR, NOW, policy } from './support.ts'
@@ -389,11 +390,31 @@ describe('recurring windows', () => {
     const answer = ask(rule, 'acme/api', ['main'], { recurring: true, window: 14 * 24 * HOUR })
     expect(
       answer.kind === 'governed' &&
-        answer.recurring?.map(({ starts, expires }) => [new Date(starts).toISOString(), (expires - starts) / HOUR]),
+        occurrences(answer.recurring!, NOW, NOW + answer.window, 10).map(({ starts, expires }) => [
+          new Date(starts).toISOString(),
+          (expires - starts) / HOUR,
+        ]),
     ).toEqual([
       ['2026-11-24T22:00:00.000Z', 3],
       ['2026-12-01T22:00:00.000Z', 3],
     ])
+  })
+
+  test('not more than a hundred, which are never cut short in silence, and none longer than the rule gives', () => {
+    const hourly = [0, 2, 4, 6].map(hour => `{ days: mon-sun, from: "0${hour}:00", to: "0${hour + 1}:00" }`).join(', ')
+    const often = policy(
+      `requests: [{ trigger: push, approvers: leads, recurring: { hours: [${hourly}], longest: 90d } }, { trigger: delete, approvers: leads, window: 30m, recurring: { hours: [${hourly}], longest: 1d } }]`,
+    )
+    expect(ask(often, 'acme/api', ['main'], { recurring: true })).toMatchObject({
+      reason: 'more than 100 windows; ask for less time ahead: --for',
+    })
+    expect(ask(often, 'acme/api', ['main'], { recurring: true, window: 25 * 24 * HOUR })).toMatchObject({
+      kind: 'governed',
+    })
+    const targets = [{ repository: 'acme/api', actions: ['delete'] as const, refs: ['main'] }]
+    expect(ask(often, '', [], { recurring: true, targets })).toMatchObject({
+      reason: expect.stringContaining('at most 30m at a time'),
+    })
   })
 
   test('not further ahead than the rule says, and not by a rule that has none', () => {
