@@ -1,5 +1,6 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { userInfo } from 'node:os'
+import { resolve } from 'node:path'
 import { Command, Option } from 'commander'
 import { knownHostsLines, readAuthority, trustedUserCaKeys } from '../ca/authority.ts'
 import { type AuthorityClient, authorityClient } from '../ca/client.ts'
@@ -64,12 +65,19 @@ export function caCommand(): Command {
   ca.addCommand(
     changing('rotate', 'let the next key sign, and make a fresh one next; nobody is logged out')
       .addOption(ringOption())
-      .action(async (options: Common & { by: string; ring: 'user' | 'host' }) => {
-        await done(
-          options,
-          client => client.rotate({ by: options.by, ring: options.ring }),
-          `the ${options.ring} ring has turned`,
-        )
+      .addOption(
+        new Option(
+          '--agent <socket>',
+          'next is a key in this ssh-agent, with --key; not a fresh one in a file',
+        ).conflicts(['vault', 'kms']),
+      )
+      .option('--key <file>', 'its public key')
+      .addOption(new Option('--vault <key@version>', 'next is this key of the transit engine').conflicts('kms'))
+      .option('--kms <arn>', 'next is this key: arn:aws:kms:REGION:ACCOUNT:key/ID')
+      .action(async (options: Common & Elsewhere & { by: string; ring: 'user' | 'host' }) => {
+        const { by, ring } = options
+        const next = elsewhere(options)
+        await done(options, client => client.rotate({ by, ring, ...(next && { next }) }), `the ${ring} ring has turned`)
         const hosts = options.ring === 'user' ? 'hosts that trust the authority directly' : 'known_hosts files'
         hint(`before the next rotation give the new keys to ${hosts}: drawbridge ca show`)
       }),
@@ -122,6 +130,38 @@ export function caCommand(): Command {
       }),
   )
   return ca
+}
+
+interface Elsewhere {
+  readonly agent?: string
+  readonly key?: string
+  readonly vault?: string
+  readonly kms?: string
+}
+
+/** The next key where it is kept by somebody else; undefined for a fresh one in a file. */
+function elsewhere({ agent, key, vault, kms }: Elsewhere): Parameters<AuthorityClient['rotate']>[0]['next'] {
+  if ((agent === undefined) !== (key === undefined)) {
+    throw new CommandError(EXIT.usage, 'an ssh-agent holds several keys', 'give --agent SOCKET and --key FILE.pub')
+  }
+  if (agent !== undefined && key !== undefined) {
+    return { kind: 'agent', socket: resolve(agent), publicKey: publicKeyIn(key) }
+  }
+  if (vault !== undefined) {
+    const [, name, version] = /^(.+)@([1-9]\d{0,8})$/.exec(vault) ?? []
+    if (name === undefined) {
+      throw new CommandError(EXIT.usage, `--vault: ${vault} names no version of a key`, 'such as --vault gate-user@1')
+    }
+    return { kind: 'vault', key: name, version: Number(version) }
+  }
+  if (kms !== undefined) {
+    const [, region] = /^arn:aws[a-z-]*:kms:([a-z0-9-]+):\d+:key\/[\w-]+$/.exec(kms) ?? []
+    if (region === undefined) {
+      throw new CommandError(EXIT.usage, `--kms: ${kms} is no key`, 'give its ARN: arn:aws:kms:REGION:ACCOUNT:key/ID')
+    }
+    return { kind: 'kms', keyId: kms, region }
+  }
+  return undefined
 }
 
 interface Revocation {

@@ -116,6 +116,7 @@ function settings(given: Written, file: string): Settings {
       directory: given.ca?.directory === undefined ? join(state, 'ca') : absolute(given.ca.directory),
       socket: given.ca?.socket === undefined ? join(state, 'ca.sock') : absolute(given.ca.socket),
       passphrase: given.ca?.passphrase,
+      ...keyServices(given.ca, absolute),
     },
     workers: given.workers,
     proxyProtocol: given.proxy_protocol,
@@ -174,6 +175,26 @@ function login(given: NonNullable<Written['login']>): LoginSettings {
     mfa,
     lasts: given.lasts,
     token: given.token,
+  }
+}
+
+function keyServices(given: Written['ca'], absolute: (path: string) => string): Pick<Settings['ca'], 'vault' | 'kms'> {
+  const { vault, kms } = given ?? {}
+  return {
+    ...(vault && {
+      vault: {
+        address: vault.address,
+        tokenFile: absolute(vault.token_file),
+        ...(vault.mount !== undefined && { mount: vault.mount }),
+        ...(vault.namespace !== undefined && { namespace: vault.namespace }),
+      },
+    }),
+    ...(kms && {
+      kms: {
+        credentialsFile: absolute(kms.credentials_file),
+        ...(kms.endpoint !== undefined && { endpoint: kms.endpoint }),
+      },
+    }),
   }
 }
 

@@ -162,6 +162,14 @@ export interface Settings {
     readonly socket: string
     /** Of the keys kept in files; absent when there are none there. */
     readonly passphrase: string | undefined
+    /** Where keys kept elsewhere are, and the files of what opens that. */
+    readonly vault?: {
+      readonly address: string
+      readonly tokenFile: string
+      readonly mount?: string
+      readonly namespace?: string
+    }
+    readonly kms?: { readonly credentialsFile: string; readonly endpoint?: string }
   }
   /** How many processes the proxy is on this machine. */
   readonly workers: number

@@ -8,6 +8,7 @@ import { createEmitter } from '../audit/emit.ts'
 import { measureEmit } from '../audit/metrics.ts'
 import type { Emit } from '../audit/record.ts'
 import { main as authority } from '../ca/main.ts'
+import { kmsAccess, vaultAccess } from '../ca/signer/access.ts'
 import { FIXED, type Fixed, requireSame, settingsVersion } from '../config/reload.ts'
 import type { Settings } from '../config/settings.ts'
 
@@ -16,7 +17,7 @@ const FIXED_HERE: Fixed = { ...FIXED, ca: ({ ca }) => ca, ledger: ({ ledger }) =
 
 /** The certificate authority as a role: it knows nothing of settings or the ledger, so both are given to it here. */
 export async function main(settings: Settings, { log, trial }: { log: Logger; trial: boolean }) {
-  const { directory, socket, passphrase } = settings.ca
+  const { directory, socket, passphrase, vault, kms } = settings.ca
   // Let go of in the opposite order, at the end or when the start fails half-way.
   await using owned = new AsyncDisposableStack()
   await mkdir(settings.state, { recursive: true, mode: 0o700 })
@@ -54,6 +55,8 @@ export async function main(settings: Settings, { log, trial }: { log: Logger; tr
     // Elsewhere a missing authority is a lost one, and making another would hide that.
     create: trial,
     ...(passphrase ? { protection: { passphrase } } : {}),
+    ...(vault && { vault: vaultAccess(vault) }),
+    ...(kms && { kms: kmsAccess(kms) }),
   })
   owned.defer(() => running.close())
   const rest = owned.move()

@@ -56,6 +56,22 @@ export const ca = section({
     .optional()
     .describe('Where the authority is asked; `ca.sock` below state unless given.'),
   passphrase: secret('a passphrase').optional().describe('Of the keys kept in files.'),
+  vault: section({
+    address: publicUrl('https://', 'http://').describe("Vault's address: https://vault.example.org:8200."),
+    token_file: text('the path of a file').describe('Holds the token; read at each use.'),
+    mount: text('a path in Vault').optional().describe("The transit engine's mount; `transit` unless given."),
+    namespace: text('a namespace of Vault').optional(),
+  })
+    .optional()
+    .describe("For keys kept in HashiCorp Vault's transit engine."),
+  kms: section({
+    credentials_file: text('the path of a file').describe(
+      'Holds what `aws configure export-credentials` prints; read at each use.',
+    ),
+    endpoint: publicUrl('https://', 'http://').optional().describe("Instead of the region's: a VPC endpoint."),
+  })
+    .optional()
+    .describe('For keys kept in AWS KMS.'),
 })
 
 const CONTROL_FORM = 'https://HOST:PORT, or http://127.0.0.1:PORT on the same machine'

@@ -1,19 +1,22 @@
 /** Vault and AWS KMS by their documented wire formats, spoken by small servers of the test's own. */
 import { createHash, createHmac, createPublicKey, sign, timingSafeEqual } from 'node:crypto'
 import { once } from 'node:events'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { checkCertificate } from '../../ca/check.ts'
 import { publicKeyLine } from '../../ca/key.ts'
 import { signCertificate } from '../../ca/sign.ts'
 import { signatureFromService, verifySignature } from '../../ca/signature.ts'
+import { kmsAccess, vaultAccess as vaultAccessByFile } from '../../ca/signer/access.ts'
 import { type KmsAccess, kmsSigner } from '../../ca/signer/kms.ts'
 import { openSigner } from '../../ca/signer/open.ts'
 import { signRequest } from '../../ca/signer/sigv4.ts'
 import { vaultSigner } from '../../ca/signer/vault.ts'
 import type { Signer } from '../../ca/signer.ts'
-import { allKeys, keys, NOON, type TestKey, userCertificate } from './keys.ts'
+import { allKeys, keys, NOON, type TestKey, temporaryDirectory, userCertificate } from './keys.ts'
 
 type Respond = (
   request: IncomingMessage,
@@ -293,4 +296,32 @@ test('DER signatures are read strictly, whatever the length of their numbers', (
       expect(() => signatureFromService(type, Buffer.concat([der, Buffer.of(0)]))).toThrow(/after its end/)
     }
   }
+})
+
+test('tokens and credentials are read at each use, from a file that is nobody else’s to read', async () => {
+  const file = join(temporaryDirectory(), 'credentials')
+  const { credentials } = kmsAccess({ credentialsFile: file })
+  await expect(credentials()).rejects.toThrow('is missing')
+  const said = {
+    Version: 1,
+    AccessKeyId: 'AKID',
+    SecretAccessKey: 'planted-secret',
+    Expiration: '2026-05-05T12:00:00Z',
+  }
+  writeFileSync(file, JSON.stringify(said), { mode: 0o600 })
+  expect(await credentials()).toEqual({ accessKeyId: 'AKID', secretAccessKey: 'planted-secret' })
+  writeFileSync(file, JSON.stringify({ ...said, SessionToken: 'st' }))
+  expect(await credentials()).toMatchObject({ sessionToken: 'st' })
+  // What is wrong with it is said without quoting it.
+  writeFileSync(file, '{"SecretAccessKey": "planted-secret"')
+  await expect(credentials()).rejects.toThrow(/no credentials in it(?!.*planted)/)
+  chmodSync(file, 0o644)
+  await expect(credentials()).rejects.toThrow('chmod 0600')
+
+  const token = join(temporaryDirectory(), 'token')
+  writeFileSync(token, 'hvs.one\n', { mode: 0o600 })
+  const vault = vaultAccessByFile({ address: 'https://vault.example', tokenFile: token })
+  expect(await vault.token()).toBe('hvs.one')
+  writeFileSync(token, 'hvs.two\nX-Evil: 1\n')
+  await expect(vault.token()).rejects.toThrow('expected one word')
 })

@@ -1,15 +1,21 @@
 import { spawnSync } from 'node:child_process'
+import { generateKeyPairSync, sign } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { json } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { certificateLine } from '../../ca/certificate.ts'
 import { authorityClient } from '../../ca/client.ts'
-import { parsePublicKeyLine } from '../../ca/key.ts'
+import { fingerprint, parsePublicKeyLine, publicKeyBlob } from '../../ca/key.ts'
 import { main } from '../../cli/drawbridge.ts'
+import { startAgent } from '../support/agent.ts'
 import { makeKey } from '../support/keys.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
+import { type Program, runProgram, startProgram, temporaryFolder, until } from '../support/program.ts'
 import { startRedis } from '../support/redis.ts'
 
 // The commands for the authority, against the role as it is started, with the admin role beside it.
@@ -20,6 +26,7 @@ const folder = temporaryFolder('ca')
 const file = join(folder, 'drawbridge.yaml')
 const socket = join(folder, 'state', 'ca.sock')
 let settings: string
+let authority: string
 let ca: Program
 let admin: string
 
@@ -50,7 +57,25 @@ const serve = (role: string) =>
 const readyLine = (program: Program) =>
   until(() => program.output().match(/^\{"kind":"ready".*$/m)?.[0], `ready: ${program.output()}`)
 
+const vaultToken = join(folder, 'vault-token')
+const vaultKey = generateKeyPairSync('ed25519')
+
+/** Vault's transit engine with one ed25519 key, by its documented wire format. */
+const vault = createServer(async (request, response) => {
+  const { input } = request.method === 'POST' ? ((await json(request)) as { input: string }) : { input: '' }
+  const raw = Buffer.from(vaultKey.publicKey.export({ format: 'jwk' }).x ?? '', 'base64url').toString('base64')
+  const data =
+    request.method === 'GET'
+      ? { type: 'ed25519', keys: { 2: { public_key: raw } } }
+      : { signature: `vault:v2:${sign(null, Buffer.from(input, 'base64'), vaultKey.privateKey).toString('base64')}` }
+  const allowed = request.headers['x-vault-token'] === 'hvs.good' && request.url?.startsWith('/v1/transit/')
+  response.writeHead(allowed ? 200 : 403).end(JSON.stringify({ data }))
+})
+
 beforeAll(async () => {
+  await once(vault.listen(0, '127.0.0.1'), 'listening')
+  const { port } = vault.address() as AddressInfo
+  authority = `{ passphrase: correct-horse, vault: { address: "http://127.0.0.1:${port}", token_file: vault-token } }`
   const [redis, postgres] = await Promise.all([startRedis(), startPostgres()])
   settings = `
 name: gate
@@ -64,13 +89,16 @@ upstreams: {}
   writeFileSync(file, settings)
 })
 
-afterAll(() => ca?.stop())
+afterAll(async () => {
+  vault.close()
+  await ca?.stop()
+})
 
 test('init wants a passphrase, makes an authority once, and the role starts with it and not without', async () => {
   expect(await drawbridge('init')).toMatchObject({ status: 2, err: expect.stringContaining('has no section ca') })
   writeFileSync(file, `${settings}ca: {}\n`)
   expect(await drawbridge('init')).toMatchObject({ status: 2, err: expect.stringContaining('no passphrase') })
-  writeFileSync(file, `${settings}ca: { passphrase: correct-horse }\n`)
+  writeFileSync(file, `${settings}ca: ${authority}\n`)
   const early = await serve('ca')
   expect(await early.ended).toBe(1)
   expect(early.output()).toContain('drawbridge ca init')
@@ -118,6 +146,42 @@ test('rotate makes next current, and distrust wants a key that is retired', asyn
   expect((await drawbridge('rotate', '--ring', 'both')).status).toBe(2)
 })
 
+test('the next key may be one in an ssh-agent or in Vault, which then sign what is issued', async () => {
+  const issued = async () => {
+    const key = await makeKey('subject', { folder: temporaryFolder('subject') })
+    const answer = await authorityClient(socket).issue({
+      type: 'host',
+      by: 'gate',
+      publicKey: parsePublicKeyLine(key.publicKey).blob,
+      keyId: 'gate',
+      principals: ['gate'],
+      expires: Date.now() + 3_600_000,
+    })
+    if (!answer.ok) throw new Error(answer.reason)
+    return fingerprint(answer.certificate.authority)
+  }
+  const agent = await startAgent()
+  const kept = await makeKey('kept', { folder: temporaryFolder('kept') })
+  await runProgram('ssh-add', ['-q', kept.path], { env: { ...process.env, SSH_AUTH_SOCK: agent.socket } })
+  const host = ['rotate', '--ring', 'host']
+  expect((await drawbridge(...host, '--agent', agent.socket)).status).toBe(2)
+  expect((await drawbridge(...host, '--vault', 'gate')).status).toBe(2)
+  expect((await drawbridge(...host, '--kms', 'alias/gate')).status).toBe(2)
+
+  expect((await drawbridge(...host, '--agent', agent.socket, '--key', `${kept.path}.pub`)).status).toBe(0)
+  // Without its token Vault is not asked, and nothing has turned.
+  expect(await drawbridge(...host, '--vault', 'gate@2')).toMatchObject({
+    status: 1,
+    err: expect.stringContaining('vault-token is missing'),
+  })
+  writeFileSync(vaultToken, 'hvs.good\n', { mode: 0o600 })
+  expect((await drawbridge(...host, '--vault', 'gate@2')).status).toBe(0)
+  expect(await issued()).toBe(kept.fingerprint)
+  expect((await drawbridge(...host)).status).toBe(0)
+  expect(await issued()).toBe(fingerprint(publicKeyBlob(vaultKey.publicKey)))
+  await agent.stop()
+})
+
 test('what is revoked is in the list, from the command and from the admin listener, in the eyes of ssh-keygen', async () => {
   const key = await makeKey('revoked', { folder })
   const answer = await authorityClient(socket).issue({
@@ -155,10 +219,10 @@ test('what is revoked is in the list, from the command and from the admin listen
 })
 
 test('SIGHUP with another folder for its keys is refused by name', async () => {
-  writeFileSync(file, `${settings}ca: { passphrase: correct-horse, directory: elsewhere }\n`)
+  writeFileSync(file, `${settings}ca: ${authority.replace('{', '{ directory: elsewhere,')}\n`)
   process.kill(ca.pid, 'SIGHUP')
   await until(() => ca.output().includes('ca cannot change while the gate runs'), 'the refusal')
-  writeFileSync(file, `${settings}ca: { passphrase: correct-horse }\n`)
+  writeFileSync(file, `${settings}ca: ${authority}\n`)
   process.kill(ca.pid, 'SIGHUP')
   await until(() => ca.output().includes('settings reloaded'), 'the reload')
 })
