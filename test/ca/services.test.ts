@@ -10,7 +10,7 @@ import { checkCertificate } from '../../ca/check.ts'
 import { publicKeyLine } from '../../ca/key.ts'
 import { signCertificate } from '../../ca/sign.ts'
 import { signatureFromService, verifySignature } from '../../ca/signature.ts'
-import { kmsAccess, vaultAccess as vaultAccessByFile } from '../../ca/signer/access.ts'
+import * as byFile from '../../ca/signer/access.ts'
 import { type KmsAccess, kmsSigner } from '../../ca/signer/kms.ts'
 import { openSigner } from '../../ca/signer/open.ts'
 import { signRequest } from '../../ca/signer/sigv4.ts'
@@ -300,7 +300,7 @@ test('DER signatures are read strictly, whatever the length of their numbers', (
 
 test('tokens and credentials are read at each use, from a file that is nobody else’s to read', async () => {
   const file = join(temporaryDirectory(), 'credentials')
-  const { credentials } = kmsAccess({ credentialsFile: file })
+  const { credentials } = byFile.kmsAccess({ credentialsFile: file })
   await expect(credentials()).rejects.toThrow('is missing')
   const said = {
     Version: 1,
@@ -320,7 +320,7 @@ test('tokens and credentials are read at each use, from a file that is nobody el
 
   const token = join(temporaryDirectory(), 'token')
   writeFileSync(token, 'hvs.one\n', { mode: 0o600 })
-  const vault = vaultAccessByFile({ address: 'https://vault.example', tokenFile: token })
+  const vault = byFile.vaultAccess({ address: 'https://vault.example', tokenFile: token })
   expect(await vault.token()).toBe('hvs.one')
   writeFileSync(token, 'hvs.two\nX-Evil: 1\n')
   await expect(vault.token()).rejects.toThrow('expected one word')
