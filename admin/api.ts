@@ -15,6 +15,7 @@ import { authorityFiles } from './api/authority.ts'
 import { autoRequests } from './api/autorequest.ts'
 import { requireWithin } from './api/bound.ts'
 import { cliFiles } from './api/cli.ts'
+import { comments } from './api/comments.ts'
 import type { Control } from './api/control.ts'
 import { FOR_ITSELF, spokenFor } from './api/front.ts'
 import { grants } from './api/grants.ts'
@@ -173,6 +174,7 @@ export async function createApi(
         signins,
         whoami,
         requests,
+        comments,
         autoRequests,
         review,
         grants,

@@ -7,6 +7,7 @@ import { setupCommand } from './access/setup.ts'
 import { completeBody, sendWish, type Wish, wishing } from './access/wish.ts'
 import { type Client, query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
+import { commentCommand, showComments } from './comment.ts'
 import { completionCommand } from './completion.ts'
 import { runCommand, version } from './run.ts'
 import { CommandError, data, EXIT, json, say, table, when } from './say.ts'
@@ -31,6 +32,7 @@ export function gitAccess(): Command {
     .addCommand(extendCommand())
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
+    .addCommand(commentCommand())
     .addCommand(explainCommand())
     .addCommand(loginCommand())
     .addCommand(logoutCommand())
@@ -98,7 +100,9 @@ function statusCommand(): Command {
       const client = gate(options)
       if (id !== undefined) {
         const request = await client.call<Request>('GET', pathOf(id))
-        return options.json ? json(request) : showRequest(request)
+        if (options.json) return json(request)
+        showRequest(request)
+        return await showComments(client, id)
       }
       const me = await client.call<{ principal: string }>('GET', '/whoami')
       const mine = query({ principal: me.principal, open: true })

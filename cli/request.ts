@@ -2,9 +2,10 @@ import { Command } from 'commander'
 import { pathOf, type Request, requestTable, sayAsked, sayOutcome, showRequest } from './access/request.ts'
 import { query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
+import { commentCommand, showComments } from './comment.ts'
 import { json, say } from './say.ts'
 
-/** `drawbridge request list|show|approve|deny` */
+/** `drawbridge request list|show|approve|deny|comment` */
 export function requestCommand(): Command {
   return new Command('request')
     .description('what others ask for')
@@ -26,9 +27,11 @@ export function requestCommand(): Command {
       asking('show', 'everything about a request')
         .argument('<id>', 'r-…')
         .action(async (id: string, options: Common) => {
-          const request = await gate(options).call<Request>('GET', pathOf(id))
+          const client = gate(options)
+          const request = await client.call<Request>('GET', pathOf(id))
           if (options.json) return json(request)
           showRequest(request)
+          await showComments(client, id)
         }),
     )
     .addCommand(voting('approve', 'say yes to exactly what is shown'))
@@ -38,6 +41,7 @@ export function requestCommand(): Command {
         'what would do',
       ),
     )
+    .addCommand(commentCommand())
 }
 
 function voting(says: 'approve' | 'deny', description: string): Command {

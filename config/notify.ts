@@ -7,6 +7,7 @@ export const EVENTS = [
   'request.made',
   'request.escalated',
   'request.vote',
+  'request.comment',
   'request.approved',
   'request.denied',
   'request.withdrawn',

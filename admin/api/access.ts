@@ -63,6 +63,8 @@ export const ACCESS: Readonly<Record<string, readonly Role[]>> = {
   'POST /requests/:id/approve': ENDS_ACCESS,
   'POST /requests/:id/deny': ENDS_ACCESS,
   'POST /requests/:id/withdraw': ANYBODY,
+  'GET /requests/:id/comments': ANYBODY,
+  'POST /requests/:id/comments': ANYBODY,
   'POST /requests/:id/extend': ['developer', 'approver', 'admin'],
 
   'GET /review': READS_LEDGER,

@@ -11,7 +11,7 @@ import { Problem } from './problem.ts'
 const REASON_CHARACTERS_MAX = 500
 export const PAGE_MAX = 500
 
-const line = (max: number) =>
+export const line = (max: number) =>
   z
     .string()
     .min(1, 'cannot be empty')

@@ -18,6 +18,7 @@ import type { Payload, RequestFacts, WindowFacts } from './payload.ts'
 const EVENT_OF: Readonly<{ [Kind in Record['kind']]?: Event }> = {
   'request.made': 'request.made',
   'request.vote': 'request.vote',
+  'request.comment': 'request.comment',
   'request.approved': 'request.approved',
   'request.denied': 'request.denied',
   'request.withdrawn': 'request.withdrawn',
@@ -78,6 +79,12 @@ async function noticeOf(sql: TransactionSql, record: Record, now: number): Promi
     if (grant === undefined || (record.kind === 'grant.issued' && grant.request !== undefined)) return undefined
     const data = { by, principal, reason, ...(await withRequest(sql, grant.request)), window: windowFacts(grant) }
     return { thread: grant.request ?? id, content: { type: event, timestamp, data } }
+  }
+  if (record.kind === 'request.comment') {
+    const { by, principal, reason, request, via, channel } = record
+    const comment = { ...(via && { via }), ...(channel !== undefined && { channel }) }
+    const data = { by, principal, reason, comment, ...(await withRequest(sql, request)) }
+    return { thread: request, content: { type: event, timestamp, data } }
   }
   if ('request' in record && 'actions' in record && record.request !== undefined) {
     const { by, principal, reason } = record

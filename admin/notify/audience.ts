@@ -24,6 +24,9 @@ const OUTCOMES: ReadonlySet<Event> = new Set([
   'request.break-glass',
 ])
 
+/** With these whoever can decide is asked to. */
+const ASKING: ReadonlySet<Event> = new Set(['request.made', 'request.vote', 'request.escalated'])
+
 const ADDRESS = /^[^\s@<>"(),:;[\]\\]{1,64}@[A-Za-z0-9.-]{1,253}$/
 
 /** Whether this can be written to; nothing in it that a mail header would take for more than one address. */
@@ -63,15 +66,18 @@ export async function audienceOf(
   const approvers = await personsOf(sql, standing, slotsOf(request), onCall)
   // By what was true when the notice was made: a late one asks nobody about what is decided since.
   const open = data.request?.state === 'requested' && request.state === 'requested'
-  const asks = open && ['request.made', 'request.vote', 'request.escalated'].includes(type)
-  const asked = asks ? await askedNow(sql, standing, request, type === 'request.escalated', onCall) : []
+  const asking = open ? await askedNow(sql, standing, request, type === 'request.escalated', onCall) : []
+  const asked = ASKING.has(type) ? asking : []
   // Of the vote that decided, people hear by its outcome, which comes with it.
   const decided = type === 'request.vote' && data.request?.state !== 'requested'
   const heard = type === 'request.made' || decided ? [] : parties
   const outcome = OUTCOMES.has(type) ? approvers : []
   const approved = request.votes.filter(({ says }) => says === 'approve').map(({ voter }) => voter.person)
   const ending = type === 'window.ending' ? approved : []
-  const told = new Set([...heard, ...outcome, ...ending].filter(one => !asked.includes(one) && one !== person(data.by)))
+  const talking = type === 'request.comment' ? [...asking, ...request.votes.map(({ voter }) => voter.person)] : []
+  const told = new Set(
+    [...heard, ...outcome, ...ending, ...talking].filter(one => !asked.includes(one) && one !== person(data.by)),
+  )
   return { asked, told: [...told], reach }
 }
 

@@ -173,3 +173,11 @@ export async function forgetNotices(sql: Sql, now: number): Promise<void> {
         where delivery.notice = notice.id and (state = 'waiting' or state = 'dead' and done > ${new Date(now - KEPT_DEAD_MILLISECONDS)}))`
   await sql`delete from control.link_used where expires < ${new Date(now)}`
 }
+
+/** Which request a message of a channel is about, while the notice is kept. */
+export async function requestOfMessage(sql: Sql, channel: string, reference: string): Promise<string | undefined> {
+  const [row] = await sql<{ thread: string }[]>`
+    select delivery.thread from control.delivery join control.request on request.id = delivery.thread
+    where channel = ${channel} and reference = ${reference} limit 1`
+  return row?.thread
+}

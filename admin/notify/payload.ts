@@ -66,6 +66,11 @@ const finding = z.object({
   found: z.string().optional().describe('of a bypass: where the next push found it'),
 })
 
+const comment = z.object({
+  via: z.string().optional().describe('by which way it came, as of a vote'),
+  channel: z.string().optional().describe('the channel it came by'),
+})
+
 export const payload = z
   .object({
     type: z.enum(EVENTS),
@@ -76,6 +81,7 @@ export const payload = z
       reason: z.string(),
       request: request.optional(),
       window: window.optional(),
+      comment: comment.optional().describe('somebody said something, which is the reason; it decides nothing'),
       finding: finding.optional().describe('what the record showed'),
     }),
   })

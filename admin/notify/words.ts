@@ -15,6 +15,8 @@ export function headline({ type, data }: Payload): string {
       return `Nobody has answered ${principal} yet: ${what}`
     case 'request.vote':
       return `${by} approved: ${what}`
+    case 'request.comment':
+      return `${by} says: ${reason}`
     case 'request.approved':
       return `Approved by ${approversOf(request) || by}: ${what}.${until}`
     case 'request.denied':

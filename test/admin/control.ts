@@ -83,7 +83,7 @@ export async function startEngines(redisArgs: readonly string[] = []): Promise<E
     reset: async () => {
       for (const enact of enacts.splice(0)) await enact.close()
       await redis.flushall()
-      await sql`truncate control.request, control.grant, control.lock, control.token, control.key, control.bar, control.outbox, audit.inbox cascade`
+      await sql`truncate control.request, control.comment, control.grant, control.lock, control.token, control.key, control.bar, control.outbox, audit.inbox cascade`
       await sql`update control.record_number set last = 0`
     },
     stop: async () => {

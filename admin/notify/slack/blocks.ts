@@ -43,6 +43,11 @@ export function messageBlocks(content: Payload): KnownBlock[] {
   return blocks
 }
 
+/** What somebody said elsewhere, below the message. */
+export const commentBlocks = (content: Payload): KnownBlock[] => [
+  { type: 'section', text: plain(headline(content), FIELD_CHARACTERS_MAX) },
+]
+
 /** What is said where blocks are not shown, such as in a notification. */
 export const fallback = (content: Payload): string => escapeMrkdwn(headline(content).slice(0, FALLBACK_CHARACTERS_MAX))
 

@@ -4,13 +4,14 @@ import { z } from 'zod'
 import type { Log } from '../../../audit/emit.ts'
 import type { SlackSettings } from '../../../config/notify.ts'
 import { Problem } from '../../api/problem.ts'
-import { personBehind } from '../../voter.ts'
 import type { Refuse } from '../refusals.ts'
 import { type Deciding, voteByChannel } from '../vote.ts'
 import { accessCommand } from './access.ts'
 import { APPROVE, DECIDE, DENY, decisionModal, escapeMrkdwn, lastModal } from './blocks.ts'
+import { createMembers, UNKNOWN } from './member.ts'
+import { threadReplies } from './thread.ts'
 
-/** What people do in Slack: press a button, send the form it opens, type `/access`. */
+/** What people do in Slack: press a button, send the form it opens, type `/access`, reply below a message. */
 
 /** After three seconds Slack tells the person that it did not work. */
 const PATIENCE_MILLISECONDS = 2_000
@@ -52,6 +53,8 @@ export interface Interactions {
   /** @throws ZodError on what is none of ours */
   interact(payload: unknown, address: string | undefined): Promise<SlackReply>
   command(payload: unknown, address: string | undefined): Promise<SlackReply>
+  /** What Slack tells of by itself. @throws ZodError on what is none of ours */
+  event(payload: unknown, address: string | undefined): Promise<SlackReply>
 }
 
 export function slackInteractions(options: {
@@ -65,17 +68,10 @@ export function slackInteractions(options: {
 }): Interactions {
   const { settings, people, web, deciding, refuse, log } = options
   const { policy } = deciding
+  const { name, channel: place } = settings
   const patience = options.patience ?? PATIENCE_MILLISECONDS
-  let workspace: Promise<string | undefined> | undefined
-
-  /** Of the token, for as long as there is one. */
-  function ownWorkspace(): Promise<string | undefined> {
-    workspace ??= web.auth.test().then(({ team_id }) => team_id)
-    workspace.catch(() => {
-      workspace = undefined
-    })
-    return workspace
-  }
+  const personOf = createMembers({ channel: name, people, web, policy, refuse })
+  const reply = threadReplies({ name, place, web, personOf, deciding, refuse })
 
   /** Slack is answered in time, however long the work takes; that goes on. */
   async function inTime(work: Promise<SlackReply>, late: SlackReply): Promise<SlackReply> {
@@ -124,29 +120,6 @@ export function slackInteractions(options: {
     }
   }
 
-  /**
-   * The person behind a member: whom the settings name, else whoever has the member's address, where Slack has confirmed it. Bots,
-   * people of other workspaces and those who left are nobody.
-   */
-  async function personOf(member: string, team: string, address: string | undefined): Promise<string | undefined> {
-    const nobody = async (code: string, reason: string) => {
-      await refuse({ channel: settings.name, code, reason, address, claimed: member })
-      return undefined
-    }
-    const standing = policy.standing()
-    const own = await ownWorkspace()
-    if (team !== own) return await nobody('workspace', 'a member of another workspace')
-    const { user: found } = await web.users.info({ user: member })
-    if (found === undefined || found.deleted || found.is_bot || found.team_id !== own) {
-      return await nobody('member', 'no person of this workspace')
-    }
-    const named = [...people].find(([, { slack }]) => slack === member)?.[0]
-    if (named !== undefined) return personBehind(standing, named)
-    const email = found.profile?.email
-    if (email === undefined || !found.is_email_confirmed) return await nobody('address', 'no confirmed address')
-    return personBehind(standing, email)
-  }
-
   async function typed(
     { user_id, team_id, text }: z.infer<typeof command>,
     address: string | undefined,
@@ -163,10 +136,14 @@ export function slackInteractions(options: {
       return await inTime(submit(read, address), { response_action: 'update', view: lastModal(LATE) })
     },
     command: async (payload, address) => await inTime(typed(command.parse(payload), address), { text: LATE }),
+    event: async (payload, address) => {
+      await inTime(
+        reply(payload, address).then(() => undefined),
+        undefined,
+      )
+      return undefined
+    },
   }
 }
 
 const LATE = 'The gate is slow just now. What comes of it stands in the message; or try again in a minute.'
-
-const UNKNOWN =
-  'The gate does not know who you are here, so this changes nothing. Ask an administrator to map your account.'

@@ -1,11 +1,11 @@
 import { LogLevel, WebClient } from '@slack/web-api'
-import { ZodError } from 'zod'
+import { ZodError, z } from 'zod'
 import type { Log } from '../../../audit/emit.ts'
 import type { Event, SlackSettings } from '../../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery, type Incoming, type Reply } from '../channel.ts'
 import type { Refuse } from '../refusals.ts'
 import type { Deciding } from '../vote.ts'
-import { fallback, messageBlocks } from './blocks.ts'
+import { commentBlocks, fallback, messageBlocks } from './blocks.ts'
 import { type SlackReply, slackInteractions } from './interactions.ts'
 import { SIGNATURE_MILLISECONDS, signatureFault } from './signature.ts'
 import { type Envelope, openSocket } from './socket.ts'
@@ -54,9 +54,11 @@ export function slackChannel(
     const metadata = { event_type: 'drawbridge_notice', event_payload: { id } }
     const [place, ts] = first?.split(' ') ?? []
     if (place !== undefined && ts !== undefined) {
-      await web.chat.update({ channel: place, ts, ...shown })
-      if (RINGS.has(content.type) && (attempt === 1 || (await postedAs(id, ts)) === undefined)) {
-        await web.chat.postMessage({ channel: place, thread_ts: ts, reply_broadcast: true, text: shown.text, metadata })
+      const isComment = content.type === 'request.comment'
+      if (!isComment) await web.chat.update({ channel: place, ts, ...shown })
+      if ((isComment || RINGS.has(content.type)) && (attempt === 1 || (await postedAs(id, ts)) === undefined)) {
+        const below = { text: shown.text, ...(isComment && { blocks: commentBlocks(content) }), metadata }
+        await web.chat.postMessage({ channel: place, thread_ts: ts, reply_broadcast: !isComment, ...below })
       }
       return `${place} ${ts}`
     }
@@ -84,18 +86,27 @@ export function slackChannel(
     }
     const mark = `slack:${headers.signature}`
     if (!(await isNew(mark))) return await unbelieved('replayed', 'it has come before', address)
-    const fields = new URLSearchParams(raw.toString('utf8'))
     try {
-      const payload = fields.get('payload')
-      const reply =
-        payload === null
-          ? await interactions.command(Object.fromEntries(fields), address)
-          : await interactions.interact(JSON.parse(payload), address)
-      return { status: 200, ...(reply && { body: reply }) }
+      const body = await answerTo(raw.toString('utf8'), header('content-type') ?? '', address)
+      return { status: 200, ...(body && { body }) }
     } catch (error) {
       if (!isMalformed(error)) throw error
       return await unbelieved('malformed', `signed, and not understood: ${error.name}`, address)
     }
+  }
+
+  /** Events come as JSON, what people do as a form. */
+  async function answerTo(text: string, type: string, address: string | undefined): Promise<object | undefined> {
+    if (type.startsWith('application/json')) {
+      const event: unknown = JSON.parse(text)
+      const asked = challenge.safeParse(event)
+      return asked.success ? { challenge: asked.data.challenge } : await interactions.event(event, address)
+    }
+    const fields = new URLSearchParams(text)
+    const payload = fields.get('payload')
+    return payload === null
+      ? await interactions.command(Object.fromEntries(fields), address)
+      : await interactions.interact(JSON.parse(payload), address)
   }
 
   /** What comes by the socket needs no signature: the connection is one that we opened. One that comes again does nothing. */
@@ -103,9 +114,9 @@ export function slackChannel(
     const mark = `slack:envelope:${id}`
     if (!(await isNew(mark))) return undefined
     try {
-      return type === 'slash_commands'
-        ? await interactions.command(body, undefined)
-        : await interactions.interact(body, undefined)
+      if (type === 'slash_commands') return await interactions.command(body, undefined)
+      if (type === 'events_api') return await interactions.event(body, undefined)
+      return await interactions.interact(body, undefined)
     } catch (error) {
       if (isMalformed(error)) {
         await unbelieved('malformed', `by the socket, and not understood: ${error.name}`, undefined)
@@ -131,12 +142,16 @@ export function slackChannel(
 
   return {
     name,
-    recipients: async () => [{ address: '' }],
+    // What somebody wrote in the thread stands there already.
+    recipients: async ({ data }) => (data.comment?.channel === name ? [] : [{ address: '' }]),
     send: async delivery => await send(delivery).catch(refused),
     receive,
     close: async () => await socket?.close(),
   }
 }
+
+/** How Slack asks whether the address is ours: https://docs.slack.dev/reference/events/url_verification */
+const challenge = z.object({ type: z.literal('url_verification'), challenge: z.string().max(200) })
 
 const isMalformed = (error: unknown): error is Error => error instanceof ZodError || error instanceof SyntaxError
 

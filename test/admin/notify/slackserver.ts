@@ -73,8 +73,8 @@ export interface SlackServer {
   readonly signingSecret: string
   readonly token: string
   readonly messages: Map<string, z.infer<typeof message>>
-  readonly replies: { thread: string; text: string; broadcast: boolean; metadata: unknown }[]
-  readonly whispers: { user: string; text: string }[]
+  readonly replies: { thread: string; text: string; blocks?: unknown; broadcast: boolean; metadata: unknown }[]
+  readonly whispers: { user: string; text: string; thread?: string }[]
   readonly views: z.infer<typeof view>[]
   readonly members: Map<string, Member>
   /** Every call, by method. */
@@ -97,7 +97,7 @@ export interface SlackServer {
   /** A trigger as a button press brings it; good for three seconds and one view. */
   trigger(): string
   /** The headers of a body that Slack sends. */
-  sign(body: string, at?: number): Record<string, string>
+  sign(body: string, at?: number, type?: string): Record<string, string>
   /** Whether this is a view Slack would show in answer to a form. */
   takesView(candidate: unknown): boolean
   stop(): Promise<void>
@@ -121,10 +121,17 @@ export async function startSlack(): Promise<SlackServer> {
       if (thread !== null) {
         if (!server.messages.has(thread)) return { ok: false, error: 'thread_not_found' }
         if (!fields.get('text')) return { ok: false, error: 'no_text' }
+        const blocks = z
+          .array(block)
+          .max(50)
+          .optional()
+          .safeParse(parsed(fields.get('blocks')) ?? undefined)
+        if (!blocks.success) return { ok: false, error: 'invalid_blocks' }
         const broadcast = fields.get('reply_broadcast') === 'true'
         server.replies.push({
           thread,
           text: fields.get('text') ?? '',
+          ...(blocks.data && { blocks: blocks.data }),
           broadcast,
           metadata: parsed(fields.get('metadata')),
         })
@@ -160,7 +167,9 @@ export async function startSlack(): Promise<SlackServer> {
       return { ok: true, channel: 'C1', ts }
     },
     '/api/chat.postEphemeral': fields => {
-      server.whispers.push({ user: fields.get('user') ?? '', text: fields.get('text') ?? '' })
+      const thread = fields.get('thread_ts')
+      const whisper = { user: fields.get('user') ?? '', text: fields.get('text') ?? '' }
+      server.whispers.push({ ...whisper, ...(thread !== null && { thread }) })
       return { ok: true }
     },
     '/api/views.open': fields => {
@@ -243,11 +252,11 @@ export async function startSlack(): Promise<SlackServer> {
       triggers.set(id, Date.now())
       return id
     },
-    sign: (body, at = Date.now()) => {
+    sign: (body, at = Date.now(), type = 'application/x-www-form-urlencoded') => {
       const timestamp = String(Math.floor(at / 1_000))
       const signature = `v0=${createHmac('sha256', server.signingSecret).update(`v0:${timestamp}:${body}`).digest('hex')}`
       return {
-        'content-type': 'application/x-www-form-urlencoded',
+        'content-type': type,
         'x-slack-request-timestamp': timestamp,
         'x-slack-signature': signature,
       }
