@@ -9,8 +9,8 @@ import { openSpool, type Spool } from './spool.ts'
 /** Records and bytes waiting to become durable; beyond either the next is turned away at once. */
 const QUEUE_RECORDS_MAX = 20_000
 const QUEUE_BYTES_MAX = 64 << 20
-/** In one commit. */
-const BATCH_RECORDS_MAX = 1_000
+/** In one commit. Half of what may come at once, so that the next ones are spelled while the database takes these. */
+const BATCH_RECORDS_MAX = 500
 const BATCH_BYTES_MAX = 8 << 20
 /** How long a caller waits for its record to be durable before it is told no. */
 const EMIT_WAIT_MILLISECONDS = 2_000
@@ -192,7 +192,8 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   }
 
   async function insert(batch: Batch): Promise<Outcome> {
-    const outcome = await tryInsert(batch.records, spools ? SPOOL_AFTER_MILLISECONDS : INSERT_ABANDON_MILLISECONDS)
+    const milliseconds = spools ? SPOOL_AFTER_MILLISECONDS : INSERT_ABANDON_MILLISECONDS
+    const outcome = await tryInsert(batch.records, milliseconds, batch.doubtful ? 'again' : 'first')
     if (outcome === 'written' || outcome === 'unwritable' || !spools) return outcome
     log.warn({ err: lastError }, 'ledger database away: records go to the spool')
     const appended = await append(batch)
@@ -206,10 +207,14 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   }
 
   /** One attempt, bounded in time; `unknown` when the bound passed or the connection broke. */
-  async function tryInsert(records: readonly Numbered[], milliseconds: number): Promise<Outcome> {
+  async function tryInsert(
+    records: readonly Numbered[],
+    milliseconds: number,
+    attempt: 'first' | 'again',
+  ): Promise<Outcome> {
     const client = sql
     try {
-      await within(milliseconds, insertRecords(client, records))
+      await within(milliseconds, insertRecords(client, records, attempt))
       if (lastError) log.info({}, 'ledger database is back')
       lastError = undefined
       options.committed?.()
@@ -262,7 +267,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
         log.info({}, 'the spool is in the ledger')
         return
       }
-      const outcome = await tryInsert(records, INSERT_ABANDON_MILLISECONDS)
+      const outcome = await tryInsert(records, INSERT_ABANDON_MILLISECONDS, 'again')
       if (outcome === 'written') from = end
       else await pause(RETRY_MILLISECONDS)
     }

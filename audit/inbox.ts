@@ -26,34 +26,51 @@ export interface OpenOperation {
 
 type Effect = 'open' | 'close' | 'none'
 
+/** From so many records on a statement is planned for the tables as they are: planning is then the smaller part of the work. */
+const PLANNED_RECORDS_MIN = 50
+
 /**
  * Puts records into the inbox with one statement, so in one commit; when it resolves they are on disk.
- * Once each: a record that is there already, or already in the chain, is passed over with all its effects, so a batch whose
- * answer was lost may be sent again.
+ * Once each: when sent `again`, a record that is there already, or already in the chain, is passed over with all its effects, so a
+ * batch whose answer was lost may be sent a second time. Numbers that were never sent need no search for them (`first`).
  *
  * The same commit keeps `open_operation`: a start opens, an end closes. An end that finds nothing open is written as
  * `ledger.duplicate`, which is what makes "exactly one end" true whoever races with whom.
  */
-export async function insertRecords(sql: Sql | TransactionSql, records: readonly Numbered[]): Promise<void> {
+export async function insertRecords(
+  sql: Sql | TransactionSql,
+  records: readonly Numbered[],
+  attempt: 'first' | 'again' = 'again',
+): Promise<void> {
   // As one parameter: an array for each column took half as much CPU again to write down.
   const rows = withEffects(records).map(({ record, at, ...row }) => ({
     ...row,
     ...facets(record),
     at: new Date(at).toISOString(),
   }))
-  await sql`
+  // A plan that is kept was made while these tables were nearly empty, and reads through all of them for each of a thousand records.
+  const prepare = records.length < PLANNED_RECORDS_MIN
+  await sql.unsafe(attempt === 'first' ? INSERT_FIRST : INSERT_AGAIN, [JSON.stringify(rows)], { prepare })
+}
+
+const NOT_THERE_YET = `
+  select batch.* from batch left join audit.source using (proxy, boot)
+  where batch.n > coalesce(source.last, 0)
+    and not exists (
+      select from audit.inbox where inbox.proxy = batch.proxy and inbox.boot = batch.boot and inbox.n = batch.n)`
+
+// Without `on conflict` a number that was sent before, against what the caller says, is an error and not passed over in silence.
+const INSERT_FIRST = insertStatement('select * from batch')
+const INSERT_AGAIN = `${insertStatement(NOT_THERE_YET)} on conflict (proxy, boot, n) do nothing`
+
+function insertStatement(fresh: string): string {
+  return `
     with batch as materialized (
-      select * from json_to_recordset(${JSON.stringify(rows)}::text::json) as row (
+      select * from json_to_recordset($1::text::json) as row (
         proxy text, boot text, n bigint, at timestamptz, kind text, operation text, principal text, actor text,
         repository text, action text, result text, grants text[], refs text[], body text, effect text, otherwise text)
     ),
-    fresh as materialized (
-      select batch.* from batch left join audit.source using (proxy, boot)
-      where batch.n > coalesce(source.last, 0)
-        and not exists (
-          select from audit.inbox
-          where inbox.proxy = batch.proxy and inbox.boot = batch.boot and inbox.n = batch.n)
-    ),
+    fresh as materialized (${fresh}),
     started as (
       insert into audit.open_operation (operation, proxy, boot, started, body)
       select operation, proxy, boot, at, body from fresh where effect = 'open'
@@ -65,8 +82,8 @@ export async function insertRecords(sql: Sql | TransactionSql, records: readonly
       returning fresh.operation
     ),
     judged as (
-      select fresh.*, fresh.effect = 'close' and ended.operation is null as duplicate
-      from fresh left join ended on ended.operation = fresh.operation and fresh.effect = 'close'
+      -- Not a join: the planner takes the batch for one record, and would compare each end with every other.
+      select fresh.*, effect = 'close' and operation not in (select operation from ended) as duplicate from fresh
     )
     insert into audit.inbox
       (proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body)
@@ -85,8 +102,7 @@ export async function insertRecords(sql: Sql | TransactionSql, records: readonly
     from judged
     -- Whatever the server's default is, this commit waits for the disk.
     cross join (select set_config('synchronous_commit', 'on', true)) as durable
-    order by n
-    on conflict (proxy, boot, n) do nothing`
+    order by n`
 }
 
 /** Operations of this proxy that an earlier run left open. */

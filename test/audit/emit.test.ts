@@ -126,13 +126,15 @@ test('a batch sent again after its answer was lost changes nothing, also when it
 test('a batch whose answer was lost keeps its numbers, though the next attempt was certainly not carried out', async () => {
   const faults = ['carried out, answer lost', ...Array<string>(13).fill('refused')]
   const faulty = new Proxy(sql, {
-    apply(target, self, args) {
-      const statement = Reflect.apply(target, self, args)
-      if (!Array.isArray(args[0]) || !args[0][0].includes('with batch as')) return statement
-      const fault = faults.shift()
-      if (fault === 'refused')
-        return Promise.reject(Object.assign(new Error('nobody listens'), { code: 'ECONNREFUSED' }))
-      return fault ? statement.then(() => Promise.reject(new Error('connection closed'))) : statement
+    get(target, name) {
+      if (name !== 'unsafe') return Reflect.get(target, name)
+      return (text: string, ...rest: [[string], { prepare: boolean }]) => {
+        const statement = target.unsafe(text, ...rest)
+        const fault = faults.shift()
+        if (fault === 'refused')
+          return Promise.reject(Object.assign(new Error('nobody listens'), { code: 'ECONNREFUSED' }))
+        return fault ? statement.then(() => Promise.reject(new Error('connection closed'))) : statement
+      }
     },
   })
   const { emit, close } = await emitter({ sql: faulty })
