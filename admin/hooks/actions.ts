@@ -8,6 +8,11 @@ import { name } from './heard.ts'
  */
 
 const account = z.object({ id: number, login: name })
+/** GitHub writes one that has no title as one without letters. */
+const title = z
+  .string()
+  .regex(/^\P{Cc}{0,255}$/u)
+  .nullish()
 export const repository = z.object({ full_name: repositoryPath })
 
 const merged = z.object({
@@ -23,6 +28,8 @@ const merged = z.object({
   repository,
 })
 
+const DAY_MILLISECONDS = 86_400_000
+
 /** Runs of code that is in the repository itself. What a pull request brings, from a fork of anybody's, opens nothing. */
 const OWN = ['push', 'workflow_dispatch', 'repository_dispatch', 'schedule', 'release', 'merge_group'] as const
 
@@ -31,7 +38,7 @@ const workflowRun = z.object({
   workflow_run: z.object({
     id: number,
     run_attempt: z.int().default(1),
-    name: name.nullish(),
+    name: title,
     head_branch: branch,
     head_sha: commit,
     event: z.enum(OWN),
@@ -41,7 +48,7 @@ const workflowRun = z.object({
     run_started_at: moment.nullish(),
     started_at: moment.nullish(),
   }),
-  workflow: z.object({ name: name.nullish() }).nullish(),
+  workflow: z.object({ name: title }).nullish(),
   repository,
   sender: account,
 })
@@ -55,7 +62,7 @@ const workflowJob = z.object({
     name,
     head_branch: branch,
     head_sha: commit,
-    started_at: moment,
+    started_at: moment.nullish(),
   }),
   repository,
   sender: account,
@@ -86,12 +93,13 @@ function mergeOf(data: z.infer<typeof merged> | undefined): Happening | undefine
 function runOf(data: z.infer<typeof workflowRun> | undefined): Happening | undefined {
   if (data === undefined) return undefined
   const { workflow_run: run, workflow, sender } = data
-  const at = run.run_started_at ?? run.started_at
-  if (run.head_repository.full_name !== data.repository.full_name || !at) return undefined
-  const title = run.name ?? workflow?.name
+  const phase = data.action === 'completed' ? 'over' : 'began'
+  const at = run.run_started_at ?? run.started_at ?? 0
+  if (run.head_repository.full_name !== data.repository.full_name || !hasBegun(phase, at)) return undefined
+  const called = run.name || workflow?.name
   return {
-    phase: data.action === 'completed' ? 'over' : 'began',
-    event: { kind: 'pipeline', ref: run.head_branch, ...(title && { name: title }) },
+    phase,
+    event: { kind: 'pipeline', ref: run.head_branch, ...(called && { name: called }) },
     run: pipelineRun(run.id, run.run_attempt),
     repository: data.repository.full_name,
     commit: run.head_sha,
@@ -103,16 +111,22 @@ function runOf(data: z.infer<typeof workflowRun> | undefined): Happening | undef
 function jobOf(data: z.infer<typeof workflowJob> | undefined): Happening | undefined {
   if (data === undefined) return undefined
   const { workflow_job: job, sender } = data
+  const phase = data.action === 'completed' ? 'over' : 'began'
+  const at = job.started_at ?? 0
+  if (!hasBegun(phase, at)) return undefined
   return {
-    phase: data.action === 'completed' ? 'over' : 'began',
+    phase,
     event: { kind: 'job', name: job.name, ref: job.head_branch },
     run: `job/${job.id}`,
     repository: data.repository.full_name,
     commit: job.head_sha,
     actor: sender,
-    at: job.started_at,
+    at,
     pipeline: pipelineRun(job.run_id, job.run_attempt),
   }
 }
+
+/** What still waits for a runner has begun in 1970, writes Gitea. What is over may never have. */
+const hasBegun = (phase: Happening['phase'], at: number) => phase === 'over' || at > DAY_MILLISECONDS
 
 const pipelineRun = (id: string, attempt: number) => `pipeline/${id}/${attempt}`

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { HostHookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
 import { branch, commit, fullRef, type Happening, moment, number, repositoryPath } from './happening.ts'
-import { believed, gone, type Heard, hmac, name } from './heard.ts'
+import { believed, gone, goneBelow, type Heard, hmac, name } from './heard.ts'
 
 /**
  * What Bitbucket sends, and what of it concerns access. Cloud: support.atlassian.com/bitbucket-cloud/docs/event-payloads; Data Center:
@@ -21,6 +21,8 @@ const serverRepository = z
   .object({ slug: repositoryPath, project: z.object({ key: repositoryPath }) })
   .transform(({ slug, project }) => `${project.key}/${slug}`)
 const serverModified = z.object({ old: serverRepository, new: serverRepository })
+const serverProject = z.object({ key: repositoryPath })
+const serverProjectModified = z.object({ old: serverProject, new: serverProject })
 
 const cloudActor = z.object({ uuid: number, nickname: name.optional(), display_name: name })
 const cloudMerged = z.object({
@@ -42,7 +44,6 @@ const cloudStatus = z.object({
     state: z.enum(['INPROGRESS', 'SUCCESSFUL', 'FAILED', 'STOPPED']),
     key: name,
     name,
-    url: z.string().max(1_000),
     refname: branch.nullish(),
     created_on: moment,
     links: z.object({ commit: z.object({ href: z.string().max(1_000).regex(COMMIT_AT_THE_END) }) }),
@@ -95,14 +96,14 @@ function cloudMerge(data: z.infer<typeof cloudMerged> | undefined): Happening | 
 
 function cloudPipeline(data: z.infer<typeof cloudStatus> | undefined): Happening | undefined {
   if (data === undefined) return undefined
-  const { state, key, name, url, refname, created_on, links } = data.commit_status
+  const { state, key, name, refname, created_on, links } = data.commit_status
   const hash = COMMIT_AT_THE_END.exec(links.commit.href)?.[1]
   return {
     phase: state === 'INPROGRESS' ? 'began' : 'over',
     event: { kind: 'pipeline', name, ...(refname && { ref: refname }) },
-    // The key stays when a pipeline runs again for the same commit; the address has its number.
+    // By these two a status is found again; its address may change between the start and the end.
     run: `pipeline/${createHash('sha256')
-      .update(JSON.stringify([hash, key, url]))
+      .update(JSON.stringify([hash, key]))
       .digest('hex')}`,
     repository: data.repository.full_name,
     commit: hash,
@@ -145,6 +146,11 @@ export function fromBitbucket(settings: HostHookSettings, { raw, header }: Incom
     case 'repo:modified': {
       const { data } = serverModified.safeParse(shown.body)
       return data === undefined || data.old === data.new ? nothing : { id, ...gone(settings, data.old, 'was renamed') }
+    }
+    case 'project:modified': {
+      const { data } = serverProjectModified.safeParse(shown.body)
+      const moved = data !== undefined && data.old.key !== data.new.key
+      return moved ? { id, ...goneBelow(settings, data.old.key, 'was renamed') } : nothing
     }
     default:
       return { ...nothing, happening: happeningOf(event, shown.body) }

@@ -12,6 +12,8 @@ export type Effect =
   | { readonly kind: 'end'; readonly repository: string }
   /** The windows of this name alone: it is a repository no more. Hosts tell names apart without case. */
   | { readonly kind: 'gone'; readonly repository: string }
+  /** The windows of everything below this path: it is called otherwise now. */
+  | { readonly kind: 'gone-below'; readonly path: string }
   | { readonly kind: 'key'; readonly fingerprint: string }
 
 export async function carryOut(
@@ -27,13 +29,22 @@ export async function carryOut(
       await revokeKey(act, effect.fingerprint, how.by)
       return
     case 'end':
-    case 'gone': {
-      const wanted = effect.repository.toLowerCase()
-      const covers = (pattern: string) =>
-        pattern.toLowerCase() === wanted || (effect.kind === 'end' && matchesRepository(pattern, effect.repository))
+    case 'gone':
+    case 'gone-below': {
       const open = await sql<{ id: string; repository: string }[]>`
         select id, repository from control.grant where ended is null order by id`
-      for (const { id, repository } of open) if (covers(repository)) await endGrant(act, { id, how: 'revoked', ...how })
+      const concerned = open.filter(({ repository }) => concerns(effect, repository))
+      for (const { id } of concerned) await endGrant(act, { id, how: 'revoked', ...how })
     }
   }
+}
+
+/** @param pattern of a window's repositories */
+function concerns(effect: Extract<Effect, { kind: 'end' | `gone${string}` }>, pattern: string): boolean {
+  const written = pattern.toLowerCase()
+  if (effect.kind === 'gone-below') return written.startsWith(`${effect.path.toLowerCase()}/`)
+  return (
+    written === effect.repository.toLowerCase() ||
+    (effect.kind === 'end' && matchesRepository(pattern, effect.repository))
+  )
 }

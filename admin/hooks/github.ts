@@ -3,17 +3,20 @@ import type { MembersHostHookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
 import { actionsHappening, repository } from './actions.ts'
 import { branch, commit, type Happening, moment, number } from './happening.ts'
-import { believed, gone, type Heard, hmac, left, name } from './heard.ts'
+import { believed, gone, goneBelow, type Heard, hmac, left, name } from './heard.ts'
 
 /** What GitHub sends, as docs.github.com/en/webhooks/webhook-events-and-payloads has it, and what of it concerns access. */
 
 const account = z.object({ login: name })
 
-const memberRemoved = z.object({
-  action: z.literal('member_removed'),
-  membership: z.object({ user: account }),
-  organization: account,
-})
+const organizationChanged = z.discriminatedUnion('action', [
+  z.object({
+    action: z.literal('member_removed'),
+    membership: z.object({ user: account }),
+    organization: account,
+  }),
+  z.object({ action: z.literal('renamed'), changes: z.object({ login: z.object({ from: name }) }) }),
+])
 const repositoryMoved = z.object({
   action: z.string(),
   repository: z.object({ name, full_name: name, owner: account }),
@@ -65,9 +68,10 @@ export function fromGithub(settings: MembersHostHookSettings, { raw, header }: I
   const nothing = { id, effects: [], reason: '' }
   const event = header('x-github-event')
   if (event === 'organization') {
-    const { data } = memberRemoved.safeParse(shown.body)
+    const { data } = organizationChanged.safeParse(shown.body)
     if (data === undefined) return nothing
-    return { ...nothing, ...left(settings, data.organization.login, data.membership.user.login) }
+    if (data.action === 'renamed') return { id, ...goneBelow(settings, data.changes.login.from, 'was renamed') }
+    return { id, ...left(settings, [data.organization.login], data.membership.user.login) }
   }
   if (event !== 'repository') return { ...nothing, happening: happeningOf(event, shown.body) }
   const { data } = repositoryMoved.safeParse(shown.body)

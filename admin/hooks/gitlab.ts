@@ -2,7 +2,7 @@ import { z } from 'zod'
 import type { MembersHostHookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
 import { branch, commit, type Happening, moment, number, repositoryPath } from './happening.ts'
-import { believed, gone, type Heard, left, name } from './heard.ts'
+import { believed, gone, goneBelow, type Heard, left, name } from './heard.ts'
 
 /**
  * What GitLab sends, and what of it concerns access. Persons and projects: docs.gitlab.com/administration/system_hooks; merges,
@@ -12,11 +12,19 @@ import { believed, gone, type Heard, left, name } from './heard.ts'
 const systemEvent = z.discriminatedUnion('event_name', [
   z.object({ event_name: z.literal('project_destroy'), path_with_namespace: name }),
   z.object({ event_name: z.enum(['project_rename', 'project_transfer']), old_path_with_namespace: name }),
+  z.object({ event_name: z.literal('group_rename'), old_full_path: name }),
+  z.object({ event_name: z.literal('user_rename'), old_username: name }),
   z.object({ event_name: z.literal('user_destroy'), username: name }),
-  z.object({ event_name: z.literal('user_remove_from_group'), user_username: name, group_path: name }),
+  z.object({
+    event_name: z.literal('user_remove_from_group'),
+    user_username: name,
+    group_path: name,
+    group_id: number,
+  }),
 ])
 
-const user = z.object({ id: number, username: name })
+/** Of a job's there is a name and no username. */
+const user = z.object({ id: number, username: name.optional(), name })
 const project = z.object({ path_with_namespace: repositoryPath })
 const OVER = ['success', 'failed', 'canceled', 'skipped'] as const
 const status = z.enum(['running', ...OVER])
@@ -73,15 +81,18 @@ const event = z.discriminatedUnion('object_kind', [
     status_changed_at: moment,
     deployment_id: number,
     environment: name,
+    commit_url: z.string().max(1_000).nullish(),
   }),
 ])
+
+const COMMIT_AT_THE_END = /\/commit\/([0-9a-f]{40}(?:[0-9a-f]{24})?)$/
 
 function happeningOf(body: unknown): Happening | undefined {
   const { data } = event.safeParse(body)
   if (data === undefined) return undefined
   const common = {
     repository: data.project.path_with_namespace,
-    actor: { id: data.user.id, login: data.user.username },
+    actor: { id: data.user.id, login: data.user.username ?? data.user.name },
   }
   const phase = (now: z.infer<typeof status>) => (now === 'running' ? 'began' : 'over')
   // GitLab names tags and branches alike, and says beside it which it is.
@@ -110,9 +121,10 @@ function happeningOf(body: unknown): Happening | undefined {
       }
     }
     case 'deployment': {
-      const { deployment_id, environment: name, status, status_changed_at: at } = data
-      const named = { kind: 'deployment', name } as const
-      return { ...common, phase: phase(status), event: named, run: `deployment/${deployment_id}`, at }
+      const { deployment_id, environment: name, status, status_changed_at: at, commit_url } = data
+      const event = { kind: 'deployment', name } as const
+      const commit = COMMIT_AT_THE_END.exec(commit_url ?? '')?.[1]
+      return { ...common, phase: phase(status), event, run: `deployment/${deployment_id}`, commit, at }
     }
   }
 }
@@ -129,10 +141,14 @@ export function fromGitlab(settings: MembersHostHookSettings, { raw, header }: I
     case 'project_rename':
     case 'project_transfer':
       return { id, ...gone(settings, data.old_path_with_namespace, 'was renamed') }
+    case 'group_rename':
+      return { id, ...goneBelow(settings, data.old_full_path, 'was renamed') }
+    case 'user_rename':
+      return { id, ...goneBelow(settings, data.old_username, 'was renamed') }
     case 'user_remove_from_group':
-      return { id, ...left(settings, data.group_path, data.user_username) }
+      return { id, ...left(settings, [data.group_path, data.group_id], data.user_username) }
     case 'user_destroy':
-      return { id, ...left(settings, settings.organization, data.username) }
+      return { id, ...left(settings, [settings.organization ?? ''], data.username) }
     default:
       return { id, effects: [], reason: '', happening: happeningOf(shown.body) }
   }

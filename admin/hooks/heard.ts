@@ -41,10 +41,14 @@ export function believed(
   }
 }
 
-/** Somebody left an organization: locked out where it is the one of the settings. */
-export function left(settings: MembersHostHookSettings, organization: string | undefined, login: string): Said {
+/**
+ * Somebody left an organization: locked out where it is the one of the settings.
+ * @param organization what the host calls it, each of which the settings may say
+ */
+export function left(settings: MembersHostHookSettings, organization: readonly string[], login: string): Said {
   const { organization: own, principal, name: hook } = settings
-  if (own === undefined || own.toLowerCase() !== organization?.toLowerCase()) return { effects: [], reason: '' }
+  const isOwn = organization.some(called => called.toLowerCase() === own?.toLowerCase())
+  if (own === undefined || !isOwn) return { effects: [], reason: '' }
   const effects: Effect[] = [{ kind: 'lock', principal: principal.replaceAll('{login}', login) }]
   return { effects, reason: `${login} left ${own}, says ${hook}` }
 }
@@ -52,6 +56,12 @@ export function left(settings: MembersHostHookSettings, organization: string | u
 /** A repository is no more under this path. */
 export function gone({ upstream, name: hook }: HostHookSettings, path: string, what: string): Said {
   const effects: Effect[] = [{ kind: 'gone', repository: `${upstream}/${path}` }]
+  return { effects, reason: `${path} ${what}, says ${hook}` }
+}
+
+/** Everything below a path is called otherwise now: a group, a user or an organization was renamed. */
+export function goneBelow({ upstream, name: hook }: HostHookSettings, path: string, what: string): Said {
+  const effects: Effect[] = [{ kind: 'gone-below', path: `${upstream}/${path}` }]
   return { effects, reason: `${path} ${what}, says ${hook}` }
 }
 

@@ -21,6 +21,7 @@ import type { Happening } from './happening.ts'
 /** Older news open nothing: the hosts sign no time of their own, but what they sign says when it began. */
 const STALE_MILLISECONDS = 3_600_000
 const AHEAD_MILLISECONDS = 300_000
+const COMMIT_CHARACTERS_SHOWN = 12
 /** Longer than the longest window. */
 const REMEMBERED_MILLISECONDS = 100 * 86_400_000
 
@@ -194,14 +195,24 @@ const repositoryOf = ({ hook, happening }: Told) => `${hook.upstream}/${happenin
 const refused = (why: string) => new Problem(403, 'trigger', why)
 
 function facts({ hook, delivery, happening }: Told) {
-  const { actor, event, run } = happening
-  const repository = `${hook.upstream}/${happening.repository}`
-  return { by: `hook:${hook.name}`, event: event.kind, run, repository, delivery, actor: `${actor.login} ${actor.id}` }
+  const { actor, event, run, commit } = happening
+  return {
+    by: `hook:${hook.name}`,
+    event: event.kind,
+    run,
+    repository: `${hook.upstream}/${happening.repository}`,
+    ...(commit !== undefined && { commit }),
+    delivery,
+    actor: `${actor.login} ${actor.id}`,
+  }
 }
 
-/** `pipeline deploy on refs/heads/main of acme/api began (pipeline/1/1)` */
-function sayEvent({ event, repository, run, phase }: Happening): string {
+/** `pipeline deploy on refs/heads/main of acme/api began for c4295bd74fb0 (pipeline/1/1)` */
+function sayEvent({ event, repository, run, phase, commit }: Happening): string {
   const { kind, name, ref } = event
   const what = [kind, ...(name === undefined ? [] : [name]), ...(ref === undefined ? [] : ['on', ref])].join(' ')
-  return `${what} of ${repository} ${phase === 'over' ? 'is over' : kind === 'merge' ? 'was merged' : 'began'} (${run})`
+  const says = phase === 'over' ? 'is over' : kind === 'merge' ? 'was merged' : 'began'
+  const of =
+    commit === undefined ? '' : ` ${kind === 'merge' ? 'as' : 'for'} ${commit.slice(0, COMMIT_CHARACTERS_SHOWN)}`
+  return `${what} of ${repository} ${says}${of} (${run})`
 }

@@ -11,7 +11,10 @@ import { registerKey } from '../../../admin/register/keys.ts'
 import { findLock, unlockPrincipal } from '../../../admin/register/locks.ts'
 import type { HookSettings } from '../../../config/hooks.ts'
 import { type Engines, HOUR, startEngines } from '../control.ts'
-import { BITBUCKET_PAYLOADS, GITEA_PAYLOADS, GITHUB_PAYLOADS, GITLAB_PAYLOADS } from './payloads.ts'
+import * as fromBitbucket from './payloads/bitbucket.ts'
+import * as fromGitea from './payloads/gitea.ts'
+import * as fromGithub from './payloads/github.ts'
+import * as fromGitlab from './payloads/gitlab.ts'
 
 const WATCHER = `whsec_${Buffer.alloc(32, 3).toString('base64')}`
 const GITHUB = 'a secret of the github hook'
@@ -27,7 +30,7 @@ const hooks: HookSettings[] = [
     secret: GITHUB,
     upstream: 'acme',
     actors,
-    organization: 'Octo-Org',
+    organization: 'octocoders',
     principal: '{login}@acme.example',
   },
   {
@@ -117,46 +120,55 @@ const refusals = async () => (await engines.records('channel.refused')).map(({ c
 
 describe('GitHub', () => {
   test('says that a member was removed: they are locked out, and the record says by whom', async () => {
-    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    const body = JSON.stringify(fromGithub.memberRemoved.body)
     expect(await post('github', body, github('organization', body))).toBe(204)
-    expect(await isLocked('hubot@acme.example')).toBe(true)
+    expect(await isLocked('hacktocat@acme.example')).toBe(true)
     expect(await engines.records('principal.locked')).toMatchObject([
-      { by: 'hook:github', principal: 'hubot@acme.example', reason: 'hubot left Octo-Org, says github' },
+      { by: 'hook:github', principal: 'hacktocat@acme.example', reason: 'hacktocat left octocoders, says github' },
     ])
   })
 
   test('says that a member left another organization, and nobody is locked', async () => {
-    const { memberRemoved } = GITHUB_PAYLOADS
-    const body = JSON.stringify({ ...memberRemoved, organization: { login: 'elsewhere' } })
+    const body = JSON.stringify({ ...fromGithub.memberRemoved.body, organization: { login: 'elsewhere' } })
     expect(await post('github', body, github('organization', body))).toBe(204)
-    expect(await isLocked('hubot@acme.example')).toBe(false)
+    expect(await isLocked('hacktocat@acme.example')).toBe(false)
   })
 
   test.each([
-    ['deleted', 'acme/codertocat/hello-world'],
-    ['renamed', 'acme/Codertocat/old-name'],
-    ['transferred', 'acme/before/Hello-World'],
-  ] as const)('says that a repository was %s: its windows end, and no other', async (what, repository) => {
+    ['deleted', 'acme/octocoders/hello-world', fromGithub.repositoryDeleted],
+    ['renamed', 'acme/Octocoders/Hello-World', fromGithub.repositoryRenamed],
+    ['transferred', 'acme/octocat/Hello-World', fromGithub.repositoryTransferred],
+  ] as const)('says that a repository was %s: its windows end, and no other', async (_, repository, told) => {
     const own = await grant(repository)
-    const other = await grant('acme/Codertocat/other')
+    const other = await grant('acme/Octocoders/other')
     const wide = await grant('acme/**')
-    const body = JSON.stringify(GITHUB_PAYLOADS[what])
+    const body = JSON.stringify(told.body)
     expect(await post('github', body, github('repository', body))).toBe(204)
     expect(await ended(own)).toMatchObject({ how: 'revoked', by: 'hook:github' })
     expect([await ended(other), await ended(wide)]).toEqual([undefined, undefined])
   })
 
+  test('says that the organization has another name: every window below the old one ends, and no other', async () => {
+    const below = [await grant('acme/octocoders/api'), await grant('acme/Octocoders/**')]
+    const others = [await grant('acme/octocoders-2/api'), await grant('acme/**')]
+    const body = JSON.stringify(fromGithub.organizationRenamed.body)
+    expect(await post('github', body, github('organization', body))).toBe(204)
+    for (const id of below)
+      expect(await ended(id)).toMatchObject({ how: 'revoked', reason: 'Octocoders was renamed, says github' })
+    for (const id of others) expect(await ended(id)).toBeUndefined()
+  })
+
   test('says something once more, and an unlock in between stays', async () => {
-    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    const body = JSON.stringify(fromGithub.memberRemoved.body)
     const headers = github('organization', body)
     expect(await post('github', body, headers)).toBe(204)
-    await unlockPrincipal(engines.act, { principal: 'hubot@acme.example', by: 'root', reason: 'back' })
+    await unlockPrincipal(engines.act, { principal: 'hacktocat@acme.example', by: 'root', reason: 'back' })
     expect(await post('github', body, headers)).toBe(204)
-    expect(await isLocked('hubot@acme.example')).toBe(false)
+    expect(await isLocked('hacktocat@acme.example')).toBe(false)
   })
 
   test('is not who signs wrong, with SHA-1, not at all, or for the same JSON in other bytes', async () => {
-    const body = JSON.stringify(GITHUB_PAYLOADS.memberRemoved)
+    const body = JSON.stringify(fromGithub.memberRemoved.body)
     const good = github('organization', body)
     const { 'x-hub-signature-256': signature = '', ...unsigned } = good
     const sha1 = `sha1=${createHmac('sha1', GITHUB).update(body).digest('hex')}`
@@ -170,7 +182,7 @@ describe('GitHub', () => {
       expect(await post('github', body, headers)).toBe(404)
     }
     expect(await post('github', JSON.stringify(JSON.parse(body), null, 1), good)).toBe(404)
-    expect(await isLocked('hubot@acme.example')).toBe(false)
+    expect(await isLocked('hacktocat@acme.example')).toBe(false)
     expect(await refusals()).toEqual([
       'github unsigned',
       'github unsigned',
@@ -182,8 +194,8 @@ describe('GitHub', () => {
 describe('GitLab', () => {
   test('says that a member of the group was removed, and that projects moved', async () => {
     const [destroyed, renamed] = [await grant('forge/jsmith/underscore'), await grant('forge/jsmith/overscore')]
-    for (const payload of Object.values(GITLAB_PAYLOADS)) {
-      expect(await post('gitlab', JSON.stringify(payload), gitlab())).toBe(204)
+    for (const { body } of [fromGitlab.projectDestroyed, fromGitlab.projectRenamed, fromGitlab.removedFromGroup]) {
+      expect(await post('gitlab', JSON.stringify(body), gitlab())).toBe(204)
     }
     expect(await ended(destroyed)).toMatchObject({ reason: 'jsmith/underscore was deleted, says gitlab' })
     expect(await ended(renamed)).toMatchObject({ reason: 'jsmith/overscore was renamed, says gitlab' })
@@ -191,7 +203,7 @@ describe('GitLab', () => {
   })
 
   test('is not who has no token or another one', async () => {
-    const body = JSON.stringify(GITLAB_PAYLOADS.removed)
+    const body = JSON.stringify(fromGitlab.removedFromGroup.body)
     const { 'x-gitlab-token': _, ...without } = gitlab()
     expect(await post('gitlab', body, without)).toBe(404)
     expect(await post('gitlab', body, { ...without, 'x-gitlab-token': `${GITLAB}x` })).toBe(404)
@@ -201,31 +213,24 @@ describe('GitLab', () => {
 })
 
 describe.each([
-  ['Bitbucket Cloud', 'bitbucket', 'repo:updated', BITBUCKET_PAYLOADS.updated, 'bucket/team_name/old_name', 'renamed'],
-  [
-    'Bitbucket Cloud',
-    'bitbucket',
-    'repo:deleted',
-    BITBUCKET_PAYLOADS.deleted,
-    'bucket/team_name/other_name',
-    'deleted',
-  ],
+  ['Bitbucket Cloud', 'bitbucket', fromBitbucket.repositoryRenamed, 'bucket/teamawesome/repository_name', 'renamed'],
+  ['Bitbucket Cloud', 'bitbucket', fromBitbucket.repositoryDeleted, 'bucket/team_name/repo_name', 'deleted'],
   [
     'Bitbucket Data Center',
     'bitbucket',
-    'repo:modified',
-    BITBUCKET_PAYLOADS.modified,
+    fromBitbucket.serverRepositoryModified,
     'bucket/project_1/repository',
     'renamed',
   ],
-  ['Gitea', 'gitea', 'repository', GITEA_PAYLOADS.deleted, 'tea/gitea/webhooks', 'deleted'],
-] as const)('%s (%s) says %s', (_, hook, event, payload, repository, what) => {
+  ['Bitbucket Data Center', 'bitbucket', fromBitbucket.serverProjectModified, 'bucket/project_1/api', 'renamed'],
+  ['Gitea', 'gitea', fromGitea.repositoryDeleted, 'tea/gitea/webhooks', 'deleted'],
+] as const)('%s (%s) says %#', (_, hook, { event, body: payload }, repository, what) => {
   const sign = { bitbucket, gitea }[hook]
   const body = JSON.stringify(payload)
 
   test('the windows of the name that is no more end, and no other, however often it says so', async () => {
     const own = await grant(repository)
-    const other = await grant(`${repository}-too`)
+    const other = await grant(repository.replace(/^(\w+)\//, '$1/other-'))
     const headers = sign(event, body)
     expect(await post(hook, body, headers)).toBe(204)
     expect(await ended(own)).toMatchObject({ how: 'revoked', by: `hook:${hook}` })
