@@ -4,10 +4,10 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { parseDocument } from 'yaml'
 import { wish } from '../../admin/api/requests.ts'
-import { temporaryFolder } from '../support/program.ts'
+import { temporaryFolder, until } from '../support/program.ts'
 
 const PAGE = readFileSync(new URL('../../docs/ci.md', import.meta.url), 'utf8')
 const SCRIPT = /<!-- window\.sh -->\n```sh\n([\s\S]*?)```/.exec(PAGE)?.[1] ?? ''
@@ -98,7 +98,7 @@ describe('window.sh, run by a real shell', () => {
   test('gives it back when the job is cancelled', async () => {
     states = ['approved']
     const { shell, over, said } = run('echo at work; while :; do sleep 0.05; done')
-    await vi.waitFor(() => expect(said()).toContain('at work'))
+    await until(() => said().includes('at work'), 'the job to be at work')
     shell.kill('SIGTERM')
     expect(await over).toMatchObject({ status: 143 })
     expect(calls).toEqual([ASKED, GIVEN_BACK])
