@@ -80,13 +80,20 @@ export async function hashAt(sql: Sql, seq: number): Promise<string | undefined>
   return row?.hash.toString('hex')
 }
 
-/** The oldest of the inbox, as many as one move takes; always at least one if there is any. */
-export async function readInbox(sql: Sql): Promise<Arrival[]> {
+/**
+ * The oldest of the inbox, as many as one move takes; always at least one if there is any.
+ * @param taken those that are being moved: they may still be there, or not
+ */
+export async function readInbox(sql: Sql, taken: readonly Pick<Arrival, 'arrival'>[] = []): Promise<Arrival[]> {
   const rows = await sql<(Omit<Arrival, 'n'> & { n: string })[]>`
     select arrival, proxy, boot, n, at, body from (
       select arrival, proxy, boot, n, floor(extract(epoch from at) * 1000)::float8 as at, body,
         sum(octet_length(body)) over (order by arrival) - octet_length(body) as before
-      from (select * from audit.inbox order by arrival limit ${MOVE_RECORDS_MAX}) as oldest
+      from (
+        -- Not those after the last one taken: an older one whose commit took longer would be missed, and called lost.
+        select * from audit.inbox where arrival not in (select unnest(${taken.map(({ arrival }) => arrival)}::bigint[]))
+        order by arrival limit ${MOVE_RECORDS_MAX}
+      ) as oldest
     ) as bite
     where before < ${MOVE_BYTES_MAX} order by arrival`
   return rows.map(row => ({ ...row, n: Number(row.n) }))

@@ -10,6 +10,7 @@ import {
   inChain,
   lastStoredHead,
   loadChain,
+  type Move,
   type OwnRecord,
   type Placed,
   readInbox,
@@ -86,6 +87,15 @@ export interface Writer {
   close(): Promise<void>
 }
 
+/** Records in the places they are to have, not yet moved there. */
+interface LinkedBatch extends Omit<Move, 'advanced'> {
+  readonly arrivals: readonly Arrival[]
+  /** By run. */
+  readonly advanced: Map<string, { readonly proxy: string; readonly boot: string; readonly last: number }>
+  /** The last number of the writer's own records. */
+  readonly ownLast: number
+}
+
 /**
  * The one place where records get their order: takes them from the inbox as they arrived, gives each the next sequence number and
  * links it to the one before.
@@ -128,10 +138,16 @@ export function startWriter(options: WriterOptions): Writer {
     await heads.close()
   }
 
+  /** While the database takes one batch the next is read and linked behind it: both have work all the time. */
   async function drainInbox(): Promise<void> {
-    for (let moved = -1; moved !== 0 && !fault; ) {
-      moved = await move()
+    let batch = await linkNext(chain!)
+    if (!batch && headIsDue()) await sealHead()
+    while (batch) {
+      const [moved, next] = await Promise.allSettled([move(batch), linkNext(batch.to, batch)])
+      if (moved.status === 'rejected') throw moved.reason
       if (headIsDue()) await sealHead()
+      if (next.status === 'rejected') throw next.reason
+      batch = next.value
     }
   }
 
@@ -202,14 +218,13 @@ export function startWriter(options: WriterOptions): Writer {
     if (answer?.pid !== lockedBy) throw new ChainMoved('the connection that held the lock of the ledger writer is gone')
   }
 
-  /** Moves one batch; how many records. */
-  async function move(): Promise<number> {
-    const from = chain!
-    const arrivals = await readInbox(sql)
-    if (arrivals.length === 0) return 0
-    await checkLock()
+  /** Reads what comes next and links it behind `from`, where `under` may be on its way to. Changes nothing in the database. */
+  async function linkNext(from: ChainEnd, under?: LinkedBatch): Promise<LinkedBatch | undefined> {
+    const arrivals = await readInbox(sql, under?.arrivals)
+    if (arrivals.length === 0) return undefined
     await learnSources(arrivals)
-    const present = await alreadyThere(arrivals)
+    const lastBefore = (run: string) => under?.advanced.get(run)?.last ?? sources.get(run) ?? 0
+    const present = await alreadyThere(arrivals, lastBefore)
 
     const subtrees: Subtree[] = []
     const tree = new GrowingTree(from.tree.peaks(), subtree => subtrees.push(subtree))
@@ -225,30 +240,34 @@ export function startWriter(options: WriterOptions): Writer {
     const placed: Placed[] = []
     const own: OwnRecord[] = []
     const dropped: string[] = []
-    const advanced = new Map<string, { proxy: string; boot: string; last: number }>()
+    const advanced: LinkedBatch['advanced'] = new Map()
+    let ownLast = under?.ownLast ?? ownRecords
     for (const one of arrivals) {
-      const last = advanced.get(runKey(one))?.last ?? sources.get(runKey(one)) ?? 0
+      const last = advanced.get(runKey(one))?.last ?? lastBefore(runKey(one))
       if (present.has(numberKey(one))) {
         dropped.push(one.arrival)
         continue
       }
       if (one.n > last + 1) {
-        const gap = gapBefore(one, last, ownRecords + own.length + 1)
+        const gap = gapBefore(one, last, ++ownLast)
         own.push({ ...gap, ...place(gap) })
         advanced.set(runKey(gap), { proxy: SELF, boot, last: gap.n })
       }
       placed.push({ arrival: one.arrival, ...place(one) })
       advanced.set(runKey(one), { proxy: one.proxy, boot: one.boot, last: Math.max(last, one.n) })
     }
+    return { arrivals, from, to: { seq, hash, recorded, tree }, placed, own, subtrees, dropped, advanced, ownLast }
+  }
 
-    const to = { seq, hash, recorded, tree }
-    await commitMove(sql, { from, to, placed, own, subtrees, dropped, advanced: [...advanced.values()] })
-    ownRecords += own.length
+  async function move(batch: LinkedBatch): Promise<void> {
+    const { from, to, advanced, ownLast } = batch
+    await checkLock()
+    await commitMove(sql, { ...batch, advanced: [...advanced.values()] })
+    ownRecords = ownLast
     for (const [run, { last }] of advanced) sources.set(run, last)
     chain = to
-    known = { seq, hash: hash.toString('hex') }
-    if (seq > from.seq) options.appended?.(seq)
-    return arrivals.length
+    known = { seq: to.seq, hash: to.hash.toString('hex') }
+    if (to.seq > from.seq) options.appended?.(to.seq)
   }
 
   function gapBefore(found: Arrival, last: number, n: number) {
@@ -263,12 +282,18 @@ export function startWriter(options: WriterOptions): Writer {
     const unknown = new Map(arrivals.filter(one => !sources.has(runKey(one))).map(one => [runKey(one), one]))
     if (unknown.size === 0) return
     for (const run of unknown.keys()) sources.set(run, 0)
-    for (const run of await readSources(sql, [...unknown.values()])) sources.set(runKey(run), run.last)
+    for (const run of await readSources(sql, [...unknown.values()])) {
+      // The batch that is being moved may have brought it further meanwhile.
+      sources.set(runKey(run), Math.max(run.last, sources.get(runKey(run)) ?? 0))
+    }
   }
 
   /** Which of those that come after a later number of their run are in the chain already: sent twice, not late. */
-  async function alreadyThere(arrivals: readonly Arrival[]): Promise<ReadonlySet<string>> {
-    const behind = arrivals.filter(one => one.n <= (sources.get(runKey(one)) ?? 0))
+  async function alreadyThere(
+    arrivals: readonly Arrival[],
+    lastBefore: (run: string) => number,
+  ): Promise<ReadonlySet<string>> {
+    const behind = arrivals.filter(one => one.n <= lastBefore(runKey(one)))
     return behind.length === 0 ? new Set() : new Set((await inChain(sql, behind)).map(numberKey))
   }
 

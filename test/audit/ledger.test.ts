@@ -1,9 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import postgres, { type Sql } from 'postgres'
+import postgres, { type Sql, type TransactionSql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { readInbox } from '../../audit/append.ts'
+import { canonical } from '../../audit/canonical.ts'
 import { createEmitter } from '../../audit/emit.ts'
 import { type Head, type HeadKey, loadHeadKey, parseHead } from '../../audit/head.ts'
+import { insertRecords } from '../../audit/inbox.ts'
 import { startWriter } from '../../audit/ledger.ts'
 import { HEAD_KEY_FILE, HEADS_FILE, startLedger } from '../../audit/main.ts'
 import type { Publisher } from '../../audit/publish.ts'
@@ -58,6 +61,23 @@ test('records of several proxies become one chain, each in the order its proxy g
     const rows = await sql`select n::int from audit.record where proxy = ${proxy} order by seq`
     expect(rows.map(row => row.n)).toEqual(Array.from({ length: 400 }, (_, i) => i + 1))
   }
+})
+
+test('what is read while others are moved misses no record whose commit took longer', async () => {
+  const put = (on: Sql | TransactionSql, proxy: string, n: number) => {
+    const record = start(`op-${proxy}-${n}`)
+    return insertRecords(on, [{ proxy, boot: 'b', n, at: Date.now(), record, body: canonical(record) }], 'first')
+  }
+  const read = async (taken: Awaited<ReturnType<typeof readInbox>> = []) =>
+    (await readInbox(sql, taken)).map(({ proxy, n }) => `${proxy} ${n}`)
+  await sql.begin(async transaction => {
+    await put(transaction, 'slow', 1)
+    await put(sql, 'quick', 1)
+    expect(await read()).toEqual(['quick 1'])
+  })
+  await put(sql, 'slow', 2)
+  const quick = (await readInbox(sql)).filter(({ proxy }) => proxy === 'quick')
+  expect(await read(quick)).toEqual(['slow 1', 'slow 2'])
 })
 
 test('of two writers one works and the other stands by, and takes over when the first is gone', async () => {
