@@ -4,7 +4,7 @@ import { foldIdentity, type Paths, type People, type Rule, type Who } from '../p
 import { readDuration, readSize } from '../units.ts'
 import { type Approver, NOBODY, type Plan, type Step } from './approvers.ts'
 import { type EventTrigger, readEvent } from './events.ts'
-import { readClock, readDays, type Weekly, weekly } from './hours.ts'
+import { describeHours, neverBoth, readClock, readDays, type Weekly, weekly } from './hours.ts'
 import { networks } from './network.ts'
 import type { Fault } from './problems.ts'
 import { readQuota } from './quota.ts'
@@ -82,6 +82,15 @@ export function compileRule(
   }
   if (document.single_use && document.budget?.uses !== undefined)
     fault('budget', 'single_use and budget.uses say different things; keep one')
+  // A fire keeps no hours: those of `defaults` are not meant for it.
+  const written = breakGlass ? document.hours : said.hours
+  const hours = written && compileHours(written, names.zone, message => fault('hours', message))
+  const recurring = document.recurring && {
+    hours: compileHours(document.recurring.hours, names.zone, message => fault('recurring', message)),
+    longest: span(document.recurring.longest),
+  }
+  if (hours && recurring && neverBoth(hours, recurring.hours))
+    fault('recurring', `never within the hours of this rule (${describeHours(hours)}), so nothing would ever open`)
   return {
     ...identity,
     actions,
@@ -115,17 +124,10 @@ export function compileRule(
     ...given('ticket', compileTicket(said.ticket)),
     ...given('mfa', said.mfa === undefined ? undefined : span(said.mfa)),
     ...given('networks', said.networks === undefined ? undefined : networks(listOf(said.networks))),
-    // A fire keeps no hours: those of `defaults` are not meant for it.
-    ...given('hours', compileHours(breakGlass ? document.hours : said.hours, names.zone)),
+    ...given('hours', hours),
     ...given('uses', document.single_use ? 1 : document.budget?.uses),
     ...given('bytes', document.budget?.bytes === undefined ? undefined : readSize(document.budget.bytes)),
-    ...given(
-      'recurring',
-      document.recurring && {
-        hours: compileHours(document.recurring.hours, names.zone)!,
-        longest: span(document.recurring.longest),
-      },
-    ),
+    ...given('recurring', recurring),
     ...given('autoRequest', compileAutoRequest(said.auto_request)),
     ...given('mode', document.mode),
   }
@@ -297,13 +299,12 @@ function compileTicket(document: SharedDocument['ticket']): Rule['ticket'] {
   return { pattern: compilePattern(said.pattern), ...given('example', said.example) }
 }
 
-function compileHours(document: HoursDocument | undefined, zone: string): Weekly | undefined {
-  if (document === undefined) return undefined
+function compileHours(document: HoursDocument, zone: string, fault: (message: string) => void): Weekly {
   const parts = listOf(document)
-  // One clock for one rule: the first that is named.
-  const place = parts.find(part => part.zone !== undefined)?.zone ?? zone
+  const places = new Set(parts.map(part => part.zone ?? zone))
+  if (places.size > 1) fault(`one clock for all of them, not ${[...places].join(' and ')}; write two rules`)
   return weekly(
-    place,
+    parts[0]!.zone ?? zone,
     parts.map(part => ({
       days: listOf(part.days).flatMap(day => readDays(day)!),
       from: readClock(part.from)!,

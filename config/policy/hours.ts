@@ -92,6 +92,12 @@ export function isWithin(hours: Weekly, now: number): boolean {
   return hours.spans.some(span => span.from <= minute && minute < span.to)
 }
 
+/** Whether there is no moment in both. Of two zones that is not known, and said to be false. */
+export function neverBoth(a: Weekly, b: Weekly): boolean {
+  if (a.zone !== b.zone) return false
+  return !a.spans.some(one => b.spans.some(other => one.from < other.to && other.from < one.to))
+}
+
 /** When the hours open next after `now`; undefined when they never do. */
 export function nextOpening(hours: Weekly, now: number): number | undefined {
   return occurrences(hours, now, now + SEARCH_DAYS * DAY, 2).find(span => span.starts > now)?.starts

@@ -71,7 +71,7 @@ export function faults(issue: z.core.$ZodIssue, value: unknown, above: Path = []
     return issue.keys.map(key => ({ path: [...path, key], key: true, message: `unknown key${suggestion(key, known)}` }))
   }
   if (issue.code === 'invalid_union') {
-    const branch = meant(issue.errors)
+    const branch = meant(issue.errors, find(value, path))
     if (branch) return branch.flatMap(inner => faults(inner, value, path))
   }
   if (issue.code === 'invalid_key') {
@@ -89,23 +89,36 @@ function suggestion(key: string, known: readonly string[]): string {
   return near ? `; did you mean ${near}?` : `; known here: ${known.join(', ')}`
 }
 
-/** Which branch of a union the writer had in mind: the one that got into the value before it found fault. */
-function meant(branches: readonly (readonly z.core.$ZodIssue[])[]): readonly z.core.$ZodIssue[] | undefined {
-  const inside = branches.filter(issues =>
-    issues.every(
-      issue =>
-        issue.path.length > 0 ||
-        issue.code === 'custom' ||
-        issue.code === 'unrecognized_keys' ||
-        issue.code === 'invalid_union',
-    ),
-  )
+type Issues = readonly z.core.$ZodIssue[]
+
+/** Which branch of a union the writer had in mind: the one that got furthest into the value before it found fault. */
+function meant(branches: readonly Issues[], value: unknown): Issues | undefined {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length === 0)
+    return undefined
+  const inside = branches.filter(gotInside)
   if (inside.length === 1) return inside[0]
-  const known = inside.filter(issues =>
-    issues.every(issue => issue.code !== 'unrecognized_keys' && issue.code !== 'invalid_union'),
+  // Of several mappings, one that knows all the keys.
+  const known = inside.filter(
+    issues => !issues.some(({ code, path }) => code === 'unrecognized_keys' && path.length === 0),
   )
-  // Where the same value is at fault in two branches, they say the same of it.
-  return known.length > 0 ? known.toSorted((a, b) => a.length - b.length)[0] : undefined
+  return known.toSorted((a, b) => depth(b) - depth(a) || a.length - b.length)[0]
+}
+
+/** Whether the value is at least of the kind that the branch wants. */
+function gotInside(issues: Issues): boolean {
+  return issues.every(
+    issue =>
+      issue.path.length > 0 ||
+      (issue.code === 'invalid_union' ? issue.errors.some(gotInside) : issue.code !== 'invalid_type'),
+  )
+}
+
+/** How many steps into the value its first fault is. */
+function depth(issues: Issues): number {
+  const depths = issues.map(issue => {
+    return issue.path.length + (issue.code === 'invalid_union' ? Math.max(0, ...issue.errors.map(depth)) : 0)
+  })
+  return Math.min(...depths)
 }
 
 function find(value: unknown, path: Path): unknown {

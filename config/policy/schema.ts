@@ -38,6 +38,12 @@ function object<S extends z.ZodRawShape>(shape: S) {
   })
 }
 
+/** Any text, within bounds. */
+function words(what: string, most: number) {
+  const error = `expected ${what} of 1 to ${most} characters`
+  return z.string({ error }).min(1, { error }).max(most, { error })
+}
+
 const quoted = (written: string) => `"${written.slice(0, 80)}"`
 const thrown = (run: () => unknown) => {
   try {
@@ -48,9 +54,22 @@ const thrown = (run: () => unknown) => {
   }
 }
 
+/** `what` says in the plural what stands in it. */
+function list<T extends z.ZodType>(one: T, what: string, least = 0, most = LIST_MAX) {
+  const count = least === 0 ? `a list of at most ${most}` : `a list of ${least} to ${most}`
+  const error = `expected ${count} ${what}`
+  return z.array(one, { error }).min(least, { error }).max(most, { error })
+}
+
 function oneOrMany<T extends z.ZodType>(one: T) {
   const form = one.meta()?.description ?? 'a text'
-  return z.union([one, z.array(one).min(1).max(LIST_MAX)], { error: `expected ${form}, or a list of them` })
+  const error = `expected ${form}, or a list of them`
+  return z.union([one, z.array(one).min(1, { error }).max(LIST_MAX, { error })], { error })
+}
+
+/** What people named themselves. */
+function table<T extends z.ZodType>(value: T, what: string) {
+  return z.record(name, value, { error: `expected a mapping: ${what}` })
 }
 
 const NAME_FORM = 'a name of letters, digits and . _ - @ : / +, at most 120 characters'
@@ -70,11 +89,11 @@ const windowLength = text(`${DURATION_FORM}; at most 90 days`, written => {
 })
 const REPOSITORY_FORM =
   'a repository as <upstream>/<path>, where * stands for part of one segment and ** for several segments'
-const repository = text(REPOSITORY_FORM, written => prefixed(written, checkRepositoryPattern(written)))
+const repository = text(REPOSITORY_FORM, written => unlike(REPOSITORY_FORM, written, checkRepositoryPattern(written)))
 const REF_FORM = 'a branch such as main or release/*, or a full ref such as refs/tags/v*'
-const ref = text(REF_FORM, written => prefixed(written, checkRefPattern(written)))
+const ref = text(REF_FORM, written => unlike(REF_FORM, written, checkRefPattern(written)))
 const PATH_FORM = 'a path in the repository such as docs/** or .github/workflows/*'
-const path = text(PATH_FORM, written => prefixed(written, checkPath(written)))
+const path = text(PATH_FORM, written => unlike(PATH_FORM, written, checkPath(written)))
 const RULE_TRIGGER_FORM = `${TRIGGER_FORM}; or what a host says: ${EVENT_FORM}`
 const trigger = text(RULE_TRIGGER_FORM, written => {
   const read = readEvent(written) ?? readTrigger(written)
@@ -84,13 +103,19 @@ const OPENS_FORM = 'an action such as clone or push'
 const opened = text(OPENS_FORM, written => (actionsOf(written) ? undefined : `${quoted(written)} is not ${OPENS_FORM}`))
 const PATTERN_FORM = 'a pattern in RE2 syntax such as ^PAY-[0-9]+$'
 const pattern = text(PATTERN_FORM, written =>
-  prefixed(
+  unlike(
+    PATTERN_FORM,
     written,
     thrown(() => compilePattern(written)),
   ),
 )
-const condition = text('a condition in CEL such as "oncall" in groups', written =>
-  thrown(() => compileCondition(written)),
+const CONDITION_FORM = 'a condition in CEL such as "oncall" in groups'
+const condition = text(CONDITION_FORM, written =>
+  unlike(
+    CONDITION_FORM,
+    written,
+    thrown(() => compileCondition(written)),
+  ),
 )
 const network = text(NETWORK_FORM, checkNetwork)
 const day = text(DAYS_FORM, written => (readDays(written) ? undefined : `${quoted(written)} is not ${DAYS_FORM}`))
@@ -108,16 +133,15 @@ const DATE_FORM = 'a date such as 2026-12-24, or a moment such as 2026-12-24T18:
 const date = text(DATE_FORM, written =>
   readDate(written) === undefined ? `${quoted(written)} is not ${DATE_FORM}` : undefined,
 )
-const sentence = z.string({ error: 'expected a sentence' }).min(1).max(500)
-const count = (most: number) =>
-  z
-    .int({ error: `expected a whole number from 1 to ${most}` })
-    .min(1)
-    .max(most)
+const sentence = words('a sentence', 500)
+const count = (most: number) => {
+  const error = `expected a whole number from 1 to ${most}`
+  return z.int({ error }).min(1, { error }).max(most, { error })
+}
 const flag = z.boolean({ error: 'expected true or false' })
 
-function prefixed(written: string, fault: string | undefined): string | undefined {
-  return fault === undefined ? undefined : `${quoted(written)}: ${fault}`
+function unlike(form: string, written: string, fault: string | undefined): string | undefined {
+  return fault === undefined ? undefined : `${quoted(written)}: ${fault}; expected ${form}`
 }
 
 // Paths are matched as repositories are, but a single segment is a path too.
@@ -140,7 +164,7 @@ const approver = text(APPROVER_FORM, written => {
   const bare = written.replace(/^(group|person|on-call):/, '')
   return isName(bare) ? undefined : `${quoted(written)} is not ${APPROVER_FORM}`
 })
-const ASKER_FORM = `${APPROVER_FORM.replace('a group or person', 'who')}, ci:<name> or service:<name> where * stands for part of one segment, or anyone`
+const ASKER_FORM = `${APPROVER_FORM.replace('a group or person', 'a group, person or machine').replace(' or on-call', ', on-call')}, ci:<name> or service:<name> where * stands for part of one segment, or anyone`
 const asker = text(ASKER_FORM, written => {
   const bare = written.replace(/^(group|person|on-call|ci|service):/, '')
   return /^[\p{L}\p{N}*][\p{L}\p{N}._@:/+*-]{0,199}$/u.test(bare) &&
@@ -149,20 +173,19 @@ const asker = text(ASKER_FORM, written => {
     : `${quoted(written)} is not ${ASKER_FORM}`
 })
 
-const approverList = z.array(approver).min(1).max(200)
+const approverList = list(approver, 'groups and people', 1, 200)
 const step = z.union(
   [
     approver,
     object({ any_of: approverList }).meta({ description: 'one of these' }),
-    z
-      .strictObject({ all_of: approverList })
-      .meta({ description: 'one person of each of these; two groups are two people' }),
+    object({ all_of: approverList }).meta({ description: 'one person of each of these; two groups are two people' }),
     object({ n: count(20), of: approverList }).meta({ description: 'so many different people of these' }),
   ],
   { error: `expected ${APPROVER_FORM}, { any_of: […] }, { all_of: […] } or { n: 2, of: […] }` },
 )
+const steps = list(step, 'steps, each a group, a person, { any_of: […] }, { all_of: […] } or { n: 2, of: […] }', 1, 10)
 const approvers = z
-  .union([step, approverList, z.array(step).min(1).max(10), object({ steps: z.array(step).min(1).max(10) })], {
+  .union([step, approverList, steps, object({ steps })], {
     error:
       'expected a group or person, a list of them (any one approves), { any_of: […] }, { all_of: […] }, { n: 2, of: […] }, or { steps: [ … ] } of these',
   })
@@ -226,10 +249,7 @@ const rule = object({
   opens: oneOrMany(opened)
     .optional()
     .meta({ description: 'of a rule that what a host says triggers: what it opens, such as clone or push' }),
-  until: z
-    .string({ error: "expected a pipeline's name" })
-    .min(1)
-    .max(100)
+  until: words("a pipeline's name", 100)
     .optional()
     .meta({ description: 'the pipeline whose end closes what a merge opened; the first that ends when left out' }),
   repositories: oneOrMany(repository)
@@ -281,17 +301,13 @@ const moment = text('a moment such as 2026-12-24T18:00:00Z', written =>
 )
 const rota = object({
   zone: zone.optional().meta({ description: 'whose clock it goes by; time_zone when left out' }),
-  shifts: z
-    .array(object({ days: oneOrMany(day), from: clock, to: clock, people: oneOrMany(name) }))
-    .max(LIST_MAX)
+  shifts: list(object({ days: oneOrMany(day), from: clock, to: clock, people: oneOrMany(name) }), 'shifts')
     .optional()
     .meta({ description: 'who is on call at which hours of every week' }),
-  turns: object({ since: moment, people: z.array(name).min(1).max(LIST_MAX) })
+  turns: object({ since: moment, people: list(name, 'names, in their turn', 1) })
     .optional()
     .meta({ description: 'one after the other, a week each; since is when the first one begins' }),
-  overrides: z
-    .array(object({ from: moment, until: moment, people: oneOrMany(name) }))
-    .max(LIST_MAX)
+  overrides: list(object({ from: moment, until: moment, people: oneOrMany(name) }), 'overrides')
     .optional()
     .meta({ description: 'who is on call instead, from when until when; the last one counts' }),
 })
@@ -318,35 +334,45 @@ export const policySchema = object({
     .optional()
     .meta({ description: 'observe: let everything through and record what would have been refused' }),
   time_zone: zone.optional().meta({ description: 'the zone of hours that name none; UTC when left out' }),
-  defaults: z.strictObject(shared).optional().meta({ description: 'said for every rule that does not say otherwise' }),
-  people: z.record(name, person).optional().meta({ description: 'the identities that belong to one person' }),
-  groups: z
-    .record(name, oneOrMany(name))
+  defaults: object(shared).optional().meta({ description: 'said for every rule that does not say otherwise' }),
+  people: table(person, 'the name of each person with the names they sign in under')
+    .optional()
+    .meta({ description: 'the identities that belong to one person' }),
+  groups: table(oneOrMany(name), 'the name of each group with its people')
     .optional()
     .meta({ description: 'groups beside those of the identity provider' }),
-  services: z
-    .record(name, object({ owner: name, identities: oneOrMany(name).optional() }))
+  services: table(
+    object({ owner: name, identities: oneOrMany(name).optional() }),
+    'the name of each account with its owner',
+  )
     .optional()
     .meta({ description: 'service accounts and who answers for them' }),
-  delegates: z
-    .array(object({ from: name, to: name, since: date.optional(), until: date }))
-    .max(LIST_MAX)
+  delegates: list(
+    object({ from: name, to: name, since: date.optional(), until: date }),
+    'delegates: { from, to, until }',
+  )
     .optional()
     .meta({ description: 'who approves in whose place, until when' }),
-  on_call: z.record(name, rota).optional().meta({ description: 'who is on call, by the name of the schedule' }),
-  classes: z
-    .record(name, className)
+  on_call: table(rota, 'the name of each schedule with its shifts or turns')
+    .optional()
+    .meta({ description: 'who is on call, by the name of the schedule' }),
+  classes: table(className, 'the name of each class with what holds for it')
     .optional()
     .meta({ description: 'what holds for all repositories of a class, whatever the rules say' }),
-  repositories: z
-    .array(object({ match: oneOrMany(repository), class: name.optional(), mode: mode.optional() }))
-    .max(RULES_MAX)
+  repositories: list(
+    object({ match: oneOrMany(repository), class: name.optional(), mode: mode.optional() }),
+    'repositories: { match, class, mode }',
+    0,
+    RULES_MAX,
+  )
     .optional()
     .meta({
       description:
         'which repositories are of which class, and which are only observed; the first entry that matches counts',
     }),
-  requests: z.array(rule).max(RULES_MAX).optional().meta({ description: 'the rules, tried from the top' }),
+  requests: list(rule, 'rules: { trigger, approvers, … }', 0, RULES_MAX)
+    .optional()
+    .meta({ description: 'the rules, tried from the top' }),
 }).meta({ title: 'Drawbridge policy', description: 'Who may ask for which window, and who approves it.' })
 
 export type PolicyDocument = z.infer<typeof policySchema>

@@ -130,10 +130,23 @@ const line = fc
       `${' '.repeat(indent)}${dash}${name === null ? '' : `${name}: `}${value}${end}`,
   )
 
+const usual = fc.constantFrom(
+  'push',
+  '2 hours',
+  '12',
+  'true',
+  '[a, b]',
+  '{ n: 2, of: [leads] }',
+  '"a: # b"',
+  '2026-12-24',
+  '',
+)
+
 /** Written as people write: mappings and lists within each other, each as far in as it should be. */
 const tree: fc.Memo<string> = fc.memo(depth => {
   const below = depth <= 1 ? fc.constant('') : tree(depth - 1)
-  const entry = fc.tuple(fc.constantFrom('a', 'b', 'c', 'd'), scalar, below, fc.nat(2), fc.boolean())
+  const value = fc.oneof({ weight: 12, arbitrary: usual }, { weight: 1, arbitrary: scalar })
+  const entry = fc.tuple(fc.constantFrom('a', 'b', 'c', 'd'), value, below, fc.nat(2), fc.boolean())
   return fc.array(entry, { maxLength: 4 }).map(entries =>
     entries
       .map(([name, value, inner, how, comment], index) => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import {
   describeHours,
   isWithin,
+  neverBoth,
   nextOpening,
   occurrences,
   readClock,
@@ -68,6 +69,13 @@ describe('weekly hours', () => {
       ['2026-01-07T08:00:00.000Z', '2026-01-07T09:00:00.000Z'],
     ])
     expect(occurrences(office, at('2026-01-05T10:00:00Z'), at('2026-02-05T10:00:00Z'), 2)).toHaveLength(2)
+  })
+
+  test('hours that never meet are told from hours that do, as far as one clock goes', () => {
+    const night = weekly('Europe/Berlin', [{ days: [4], from: 22 * 60, to: 6 * 60 }])
+    expect(neverBoth(office, night)).toBe(true)
+    expect(neverBoth(weekly('Europe/Berlin', [{ days: [5], from: 5 * 60, to: 7 * 60 }]), night)).toBe(false)
+    expect(neverBoth({ ...office, zone: 'UTC' }, night)).toBe(false)
   })
 
   test('occurrences and the question "is it open now?" agree, in zones of every kind', () => {

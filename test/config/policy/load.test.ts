@@ -114,6 +114,16 @@ requests:
     ['an unknown class', 'requests: [{ trigger: push, class: secret, approvers: x }]', 'there is no class "secret"'],
     ['a delegate of oneself', 'delegates: [{ from: a, to: A, until: 2026-12-24 }]', 'nobody stands in for themselves'],
     ['a day that is not in the calendar', 'delegates: [{ from: a, to: b, until: 2026-02-30 }]', 'is not a date'],
+    [
+      'hours by two clocks',
+      'requests: [{ trigger: push, approvers: x, hours: [{ days: mon, from: "9:00", to: "10:00", zone: UTC }, { days: tue, from: "9:00", to: "10:00", zone: Asia/Tokyo }] }]',
+      'one clock for all of them, not UTC and Asia/Tokyo',
+    ],
+    [
+      'recurring hours that never come within the rule’s own',
+      'requests: [{ trigger: push, approvers: x, hours: { days: mon, from: "9:00", to: "10:00" }, recurring: { hours: { days: tue, from: "9:00", to: "10:00" }, longest: 4 weeks } }]',
+      'never within the hours of this rule (Mon 09:00–10:00 UTC)',
+    ],
     ['a zone that is none', 'time_zone: Mars/Olympus', 'is not an IANA time zone'],
     ['another version of the language', 'x: 1', 'unknown key'],
   ])('of the second kind: %s', (_, body, message) => {
