@@ -1,9 +1,10 @@
 import { createHash, createPublicKey, decapsulate, diffieHellman, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net'
 import { type Duplex, duplexPair, type Writable } from 'node:stream'
 import ssh2, { type Client, type ClientChannel, type Connection, type ServerChannel } from 'ssh2'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { readPublicKey } from '../ca/key.ts'
 import { verifySignature } from '../ca/signature.ts'
 import { mpint, nameList, Reader, string, u32 } from '../ca/wire.ts'
@@ -30,8 +31,11 @@ interface Ends {
   exec(): Promise<{ channel: ClientChannel; served: ServerChannel }>
 }
 
-async function ends(config: Partial<ssh2.ServerConfig> = {}, connect: ssh2.ConnectConfig = {}): Promise<Ends> {
-  const [near, far] = duplexPair()
+async function ends(
+  config: Partial<ssh2.ServerConfig> = {},
+  connect: ssh2.ConnectConfig = {},
+  [near, far]: [Duplex, Duplex] = duplexPair(),
+): Promise<Ends> {
   const faults: string[] = []
   const served: ServerChannel[] = []
   const client = new ssh2.Client()
@@ -242,6 +246,89 @@ describe('windows and packet sizes', () => {
     expect(far.writableLength).toBeLessThan(2 << 20)
     near.resume()
     await until(() => !far.isPaused())
+  })
+})
+
+describe('memory that is used again', () => {
+  /** Two ends over TCP. What the client reads lies in the same place each time, and is destroyed once it was shown. */
+  async function overTcp(): Promise<Ends> {
+    const server = createServer()
+    const accepted = new Promise<Socket>(resolve => server.once('connection', resolve))
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const room = Buffer.alloc(64 << 10)
+    let loggedIn = false
+    const near = connectSocket({
+      host: '127.0.0.1',
+      port: (server.address() as AddressInfo).port,
+      onread: {
+        buffer: room,
+        callback: count => {
+          near.emit('data', loggedIn ? room.subarray(0, count) : Buffer.from(room.subarray(0, count)))
+          room.fill(0xff)
+          return true
+        },
+      },
+    })
+    near.pause()
+    const far = await accepted
+    onTestFinished(() => {
+      near.destroy()
+      far.destroy()
+      server.close()
+    })
+    const both = await ends({}, { lend: data => Buffer.from(data) }, [near, far])
+    loggedIn = true
+    return both
+  }
+
+  test('whatever is read into it next, a rekey and what was said on standard output and standard error stay as they were', async () => {
+    const { client, exec } = await overTcp()
+    const { channel, served } = await exec()
+    const [out, err] = [randomBytes(3 << 20), randomBytes(1 << 20)]
+    const got = { out: [] as Buffer[], err: [] as Buffer[] }
+    channel.on('data', (chunk: Buffer) => {
+      if (got.out.push(chunk) % 40 === 0) internals(client).rekey()
+    })
+    channel.stderr.on('data', (chunk: Buffer) => got.err.push(chunk))
+    served.write(out)
+    served.stderr.write(err)
+    const size = (chunks: Buffer[]) => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+    await until(() => size(got.out) >= out.length && size(got.err) >= err.length)
+    expect(Buffer.concat(got.out).equals(out) && Buffer.concat(got.err).equals(err)).toBe(true)
+  })
+
+  // Packets of all connections lie side by side: one that is let go too early would be another person's bytes.
+  test('packets of several connections stay each other’s neighbours, also of one that is not read for a while', async () => {
+    const connections = await Promise.all(Array.from({ length: 4 }, overTcp))
+    const all = await Promise.all(
+      connections.map(async ({ near, exec }, i) => {
+        const { channel, served } = await exec()
+        const sent = randomBytes(2 << 20)
+        const got: Buffer[] = []
+        channel.on('data', (chunk: Buffer) => got.push(chunk))
+        if (i === 0) {
+          near.pause()
+          setTimeout(() => near.resume(), 200)
+        }
+        for (let at = 0; at < sent.length; at += 5_000) served.write(sent.subarray(at, at + 5_000))
+        await until(() => got.reduce((sum, chunk) => sum + chunk.length, 0) >= sent.length)
+        return Buffer.concat(got).equals(sent)
+      }),
+    )
+    expect(all).toEqual([true, true, true, true])
+  })
+
+  test('small writes that wait together go out as few packets', async () => {
+    const { exec, far } = await overTcp()
+    const { channel, served } = await exec()
+    channel.resume()
+    const before = (far as Socket).bytesWritten
+    served.cork()
+    for (let i = 0; i < 1_000; i++) served.write(Buffer.alloc(100))
+    served.uncork()
+    await moment()
+    // Each packet of its own would be 48 bytes more.
+    expect((far as Socket).bytesWritten - before).toBeLessThan(102_000)
   })
 })
 

@@ -77,9 +77,12 @@ function onto(target: Writable): Writable {
     write(chunk: Buffer, _encoding, done) {
       target.write(chunk, done)
     },
-    // Small pieces become one: each would be a packet, encrypted by itself, and it is the packets that cost.
+    // At once: the channel makes few packets of many pieces, and it is packets that cost.
     writev(pieces: { chunk: Buffer }[], done) {
-      target.write(Buffer.concat(pieces.map(({ chunk }) => chunk)), done)
+      target.cork()
+      const last = pieces.length - 1
+      for (const [i, { chunk }] of pieces.entries()) target.write(chunk, i === last ? done : undefined)
+      target.uncork()
     },
   })
   // A channel closed under a write is the client's doing; who writes sees it by `close`, and nobody has to listen.

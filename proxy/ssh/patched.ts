@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import ssh2 from 'ssh2'
 
 /** What `patches/ssh2+1.17.0.patch` calls itself; raised there and here together. */
-const PATCH = 1
+const PATCH = 2
 
 /** The ssh2 that is installed, and what of it the program must know before it trusts its network to it. */
 export interface Ssh2State {
@@ -36,6 +36,13 @@ declare module 'ssh2' {
   interface ServerConfig {
     /** How many channels one connection may have open at once. */
     maxChannels?: number
+  }
+  interface ConnectConfig {
+    /**
+     * The memory that the socket is read into is used again: keeps a channel's data, and gives what the channel is to
+     * have in its place.
+     */
+    lend?(data: Buffer): Buffer
   }
   interface PublicKeyAuthContext {
     /** The algorithm as the request named it: `rsa-sha2-512`, `ssh-ed25519-cert-v01@openssh.com`. */

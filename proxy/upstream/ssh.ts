@@ -7,7 +7,7 @@ import { type Connection, type Login, openConnection, where } from './ssh/connec
 import { readHostKeys } from './ssh/hostkey.ts'
 import { ConnectionPool } from './ssh/pool.ts'
 import { untilFlush } from './untilflush.ts'
-import { type Connect, type Target, type Upstream, UpstreamError } from './upstream.ts'
+import { type Connect, type Lending, type Target, type Upstream, UpstreamError } from './upstream.ts'
 
 export interface SshUpstreamExtras {
   /** A key and certificate for one operation of one principal, for hosts that trust the gate's authority. */
@@ -141,7 +141,7 @@ class SshUpstream implements Upstream {
     return command
   }
 
-  async #open(signal: AbortSignal): Promise<{ connection: Connection; channel: ClientChannel }> {
+  async #open(signal: AbortSignal): Promise<{ connection: Connection; channel: ClientChannel & Lending }> {
     const { pool } = this.#means
     for (;;) {
       signal.throwIfAborted()
@@ -156,7 +156,7 @@ class SshUpstream implements Upstream {
     }
   }
 
-  async #run(connection: Connection, signal: AbortSignal): Promise<ClientChannel> {
+  async #run(connection: Connection, signal: AbortSignal): Promise<ClientChannel & Lending> {
     const { service, protocol, path } = this.#target
     const { connectTimeout } = this.#settings
     const env: Record<string, string> = protocol > 0 ? { GIT_PROTOCOL: `version=${protocol}` } : {}
@@ -174,7 +174,7 @@ class SshUpstream implements Upstream {
 
 /** One command on the host, its errors and its end. */
 class Command {
-  readonly #channel: ClientChannel
+  readonly #channel: ClientChannel & Lending
   readonly #settings: UpstreamSettings
   readonly #ended: Promise<void>
   readonly #release: (clean: boolean) => void
@@ -190,7 +190,7 @@ class Command {
 
   /** `release` is called once, with whether the connection may carry another command. */
   constructor(
-    channel: ClientChannel,
+    channel: ClientChannel & Lending,
     settings: UpstreamSettings,
     signal: AbortSignal,
     release: (clean: boolean) => void,

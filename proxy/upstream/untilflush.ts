@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream'
 import { PacketCounter, ProtocolError } from '../git/pktline.ts'
+import type { Lending } from './upstream.ts'
 
 /**
  * One answer out of a conversation: passes packets on up to and including the first flush, then ends and leaves `source`
@@ -8,7 +9,10 @@ import { PacketCounter, ProtocolError } from '../git/pktline.ts'
  *
  * @param failure asked when `source` ends before the flush; gives the better reason, if there is one
  */
-export function untilFlush(source: Readable, failure: () => Promise<Error | undefined>): Readable {
+export function untilFlush(
+  source: Readable & Partial<Lending>,
+  failure: () => Promise<Error | undefined>,
+): Readable & Partial<Lending> {
   let flushed = false
   let trailing = false
   const counter = new PacketCounter({
@@ -57,5 +61,5 @@ export function untilFlush(source: Readable, failure: () => Promise<Error | unde
   source.pause()
   // It may have ended before anybody listened.
   if (source.destroyed || source.readableEnded) process.nextTick(onBroken)
-  return answer
+  return source.giveBack ? Object.assign(answer, { giveBack: source.giveBack }) : answer
 }

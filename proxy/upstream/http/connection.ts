@@ -1,9 +1,9 @@
 import { connect as connectSocket, isIP, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls'
+import { Intake } from '../blocks.ts'
 import { GATHER_MILLISECONDS, gathering } from '../gather.ts'
 import type { Lending } from '../upstream.ts'
-import { Intake } from './blocks.ts'
 import { type ResponseHead, ResponseReader } from './response.ts'
 
 export interface Request {

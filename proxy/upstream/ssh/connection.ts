@@ -2,8 +2,9 @@ import { connect as connectSocket, type Socket } from 'node:net'
 import ssh2, { type Client, type ClientChannel } from 'ssh2'
 import type { UpstreamSettings } from '../../../config/settings.ts'
 import { GATHER_MILLISECONDS, gathering } from '../gather.ts'
-import { UpstreamError } from '../upstream.ts'
+import { type Lending, UpstreamError } from '../upstream.ts'
 import type { HostKeys } from './hostkey.ts'
+import { SshIntake } from './intake.ts'
 
 /** As whom to log in. */
 export interface Login {
@@ -20,7 +21,7 @@ const KEEPALIVES_MAX = 4
 /** One logged-in connection to a host. */
 export interface Connection {
   /** Runs a command. Rejects with an UpstreamError. */
-  exec(command: string, env: Readonly<Record<string, string>>): Promise<ClientChannel>
+  exec(command: string, env: Readonly<Record<string, string>>): Promise<ClientChannel & Lending>
   readonly alive: boolean
   /** Whether it keeps this process running. */
   hold(held: boolean): void
@@ -46,7 +47,15 @@ export function openConnection(
   return new Promise((resolve, reject) => {
     const client = new ssh2.Client()
     // Without TCP_NODELAY small packets wait for each other's acknowledgement.
-    const socket = connectSocket({ host, port, noDelay: true })
+    const intake = new SshIntake()
+    const socket = connectSocket({
+      host,
+      port,
+      noDelay: true,
+      onread: intake.onread(chunk => socket.emit('data', chunk)),
+    })
+    // Until ssh2 listens: what comes before is not kept.
+    socket.pause()
     let impostor = false
     const fail = (error: unknown) => {
       release()
@@ -64,7 +73,7 @@ export function openConnection(
     const onAbort = () => fail(signal.reason)
     const onReady = () => {
       release()
-      resolve(established(settings, client, socket))
+      resolve(established(settings, client, socket, intake))
     }
     function release() {
       client.off('error', onError).off('close', onClose).off('ready', onReady)
@@ -78,6 +87,7 @@ export function openConnection(
     try {
       client.connect({
         sock: socket,
+        lend: data => intake.lend(data),
         username: login.username,
         readyTimeout: connectTimeout,
         keepaliveInterval: KEEPALIVE_MILLISECONDS,
@@ -100,8 +110,10 @@ export function openConnection(
   })
 }
 
-function established(settings: UpstreamSettings, client: Client, socket: Socket): Connection {
+function established(settings: UpstreamSettings, client: Client, socket: Socket, intake: SshIntake): Connection {
   let alive = true
+  intake.begin()
+  socket.once('close', () => intake.close())
   const waits = gathering()
   // ssh2 itself never pauses the socket: how much may come is told to the host, channel by channel.
   socket.on('data', (chunk: Buffer) => {
@@ -126,7 +138,10 @@ function established(settings: UpstreamSettings, client: Client, socket: Socket)
           reject(new UpstreamError('failed', 'the Git host failed', detail, error))
         }
         try {
-          client.exec(command, { env: { ...env } }, (error, channel) => (error ? refused(error) : resolve(channel)))
+          client.exec(command, { env: { ...env } }, (error, channel) => {
+            if (error) refused(error)
+            else resolve(Object.assign(channel, { giveBack: (chunk: Buffer) => intake.giveBack(chunk) }))
+          })
         } catch (error) {
           refused(error instanceof Error ? error : new Error(String(error)))
         }

@@ -56,8 +56,9 @@ export class Intake {
     return this.#room.subarray(0, count)
   }
 
-  /** A part of what was just read, to be kept for as long as one likes. A few bytes are copied. */
+  /** A part of what was just read, to be kept for as long as one likes. A few bytes are copied; what lies elsewhere stays. */
   lend(part: Buffer): Buffer {
+    if (part.buffer !== this.#room.buffer) return part
     const block = this.#block
     if (this.#room === this.#own || !block) return Buffer.from(part)
     // A view of its own even when it is all of what was read: what is given back is known by it.

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BLOCK_BYTES, Intake } from '../../../../proxy/upstream/http/blocks.ts'
+import { BLOCK_BYTES, Intake } from '../../../proxy/upstream/blocks.ts'
 
 /** One read of so many bytes, or as many as there is room for, all of them this one. */
 function arrive(intake: Intake, count: number, byte: number, large = true): Buffer {
