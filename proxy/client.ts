@@ -35,6 +35,8 @@ export interface Client {
   readonly stderr?: Writable
   /** Aborted when the client went away. */
   readonly gone: AbortSignal
+  /** What it said of a trace it belongs to (W3C Trace Context); unproved. */
+  readonly traceparent?: string | undefined
 }
 
 /**

@@ -7,6 +7,7 @@ import { bytesLeft, carrying, spending, type Told } from './charge.ts'
 import type { Client } from './client.ts'
 import { onRecord, type Refusal, type RefusalCode, refusal } from './refusal.ts'
 import { Session } from './session.ts'
+import { stepOf, type Trace, type Tracing, traceBy } from './trace.ts'
 import type { Wanted } from './wanted.ts'
 
 type Judged =
@@ -33,6 +34,8 @@ export interface GateOptions {
   onRefused?(refused: OperationRefused): void
   /** What follows where there is no window and the operation may wait, see `autoRequests`. */
   readonly afterRefusal?: AfterRefusal
+  /** Absent: nobody wants to see where time goes. */
+  readonly tracing?: Tracing | undefined
 }
 
 /**
@@ -83,8 +86,9 @@ export class Gate {
   async open(client: Client, wanted: Wanted): Promise<Session | Refusal> {
     if (this.#closing === 'closed' || (this.#closing && !this.#attended.has(client)))
       return this.refuse(client, wanted, 'draining')
-    const judged = await this.#judgeOrWait(client, wanted)
-    if (judged.kind === 'refusal') return this.#record(client, wanted, judged)
+    const trace = this.#options.tracing?.begin(client, wanted)
+    const judged = await stepOf(trace, 'gate', () => this.#judgeOrWait(client, wanted))
+    if (judged.kind === 'refusal') return this.#record(client, wanted, judged, trace)
 
     const start: OperationStart = {
       kind: 'operation.start',
@@ -107,19 +111,21 @@ export class Gate {
       start,
       grants: judged.grants,
       emit: this.#options.emit,
+      trace,
       onBytesOver: over => this.#onBytesOver(over),
       onEnd: ended => this.#forget(ended),
     })
     session.instead = judged.instead
+    if (trace) traceBy(session.signal, trace)
     // Registered before the record is written: a revocation that comes in between must find it.
     this.#running.set(session, wanted)
     this.#watchEnd(session, judged.now)
     session.bytesMax = bytesLeft(wanted, session.grants)
     try {
-      await this.#options.emit(start)
+      await stepOf(trace, 'record', () => this.#options.emit(start))
     } catch {
       this.#forget(session)
-      return this.refuse(client, wanted, 'ledger-unreachable')
+      return this.#record(client, wanted, this.#no(client, wanted, 'ledger-unreachable'), trace)
     }
     this.#options.onStart?.(session)
     return session
@@ -133,10 +139,12 @@ export class Gate {
     const wanted = this.#running.get(session)
     if (!wanted || session.signal.aborted) return session.cutBy ?? this.#no(session.client, wanted, 'cut')
     const told = carrying(wanted, session)
-    const judged = await this.#judge(session.client, wanted, {
-      ...(consume && spending(wanted, session.grants)),
-      ...told,
-    })
+    const judge = () =>
+      this.#judge(session.client, wanted, { ...(consume && spending(wanted, session.grants)), ...told })
+    // Sweeps ask every second, which nobody waits for.
+    const judged = consume
+      ? await stepOf(session.trace, wanted.action === 'push' ? 'held tail' : 'gate', judge)
+      : await judge()
     if (judged.kind === 'refusal') {
       // Told again next time: rather counted twice than not at all.
       if (judged.code === 'redis-unreachable' || judged.code === 'unconfirmed')
@@ -285,7 +293,12 @@ export class Gate {
     return refusal(wanted?.operation ?? newId('op'), code, client.repository, client.service, detail)
   }
 
-  async #record(client: Client, wanted: Wanted, refused: Refusal): Promise<Refusal> {
+  async #record(
+    client: Client,
+    wanted: Wanted,
+    refused: Refusal,
+    trace: Trace | undefined = this.#options.tracing?.begin(client, wanted),
+  ): Promise<Refusal> {
     const record: OperationRefused = {
       kind: 'operation.refused',
       operation: wanted.operation,
@@ -302,8 +315,9 @@ export class Gate {
     this.#options.onRefused?.(record)
     // Refused all the same where it cannot be written: there is no access to put on record. Somebody who has waited for
     // the ledger once is not made to wait again.
-    const written = this.#options.emit(record).catch(() => {})
+    const written = stepOf(trace, 'record', () => this.#options.emit(record)).catch(() => {})
     if (refused.code !== 'ledger-unreachable') await written
+    trace?.refused(record)
     return refused
   }
 

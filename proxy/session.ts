@@ -1,7 +1,8 @@
-import type { DoneUpdate, Emit, OperationStart } from '../audit/record.ts'
+import type { DoneUpdate, Emit, OperationEnd, OperationStart } from '../audit/record.ts'
 import type { LiveGrant } from '../grant/grant.ts'
 import type { Client } from './client.ts'
 import { onRecord, type Refusal } from './refusal.ts'
+import { stepOf, type Trace } from './trace.ts'
 
 /** How long a host may take to report on a push of which it has every byte, once the push would have been cut. */
 const SETTLE_MILLISECONDS = 10_000
@@ -41,6 +42,8 @@ export class Session {
   /** Where its answer came from, when the host was not asked for it. */
   reuse: 'shared' | 'cached' | undefined
   readonly #abort = new AbortController()
+  /** Where its time goes, if anybody wants to see it. */
+  readonly trace: Trace | undefined
   readonly #emit: Emit
   readonly #onBytesOver: (session: Session) => void
   readonly #onEnd: (session: Session) => void
@@ -55,6 +58,7 @@ export class Session {
     start: OperationStart
     grants: readonly LiveGrant[]
     emit: Emit
+    trace?: Trace | undefined
     /** More bytes went by than `bytesMax`. */
     onBytesOver?: (session: Session) => void
     onEnd: (session: Session) => void
@@ -65,6 +69,7 @@ export class Session {
     this.grants = options.grants
     this.startedAt = performance.now()
     this.#emit = options.emit
+    this.trace = options.trace
     this.#onEnd = options.onEnd
     this.#onBytesOver = options.onBytesOver ?? (() => {})
     const { gone } = options.client
@@ -136,24 +141,26 @@ export class Session {
     clearTimeout(this.#late)
     this.client.gone.removeEventListener('abort', this.#onGone)
     const { operation, principal, repository, service, action } = this.start
+    const end: OperationEnd = {
+      kind: 'operation.end',
+      operation,
+      principal,
+      repository,
+      service,
+      action,
+      ...outcome,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      milliseconds: Math.round(performance.now() - this.startedAt),
+      ...(this.reuse && { reuse: this.reuse }),
+      ...(this.instead && !this.start.observed && { observed: onRecord(this.instead) }),
+    }
     try {
-      await this.#emit({
-        kind: 'operation.end',
-        operation,
-        principal,
-        repository,
-        service,
-        action,
-        ...outcome,
-        bytesIn: this.bytesIn,
-        bytesOut: this.bytesOut,
-        milliseconds: Math.round(performance.now() - this.startedAt),
-        ...(this.reuse && { reuse: this.reuse }),
-        ...(this.instead && !this.start.observed && { observed: onRecord(this.instead) }),
-      })
+      await stepOf(this.trace, 'record', () => this.#emit(end))
     } catch {
       // The ledger is away; `recover` will close this operation as interrupted.
     } finally {
+      this.trace?.ended(this)
       this.#onEnd(this)
     }
   }

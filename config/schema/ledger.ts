@@ -2,8 +2,8 @@ import { z } from 'zod'
 import {
   address,
   duration,
+  encryptedUrl,
   HOUR,
-  isHere,
   matching,
   secret,
   section,
@@ -12,20 +12,6 @@ import {
   WEBHOOK_SECRET,
   whole,
 } from './value.ts'
-
-// The record tells who works on what: in the clear it goes no further than this machine.
-const ENCRYPTED_FORM = 'an https:// URL (http:// on this machine only), without ? and #'
-
-const encryptedUrl = text(ENCRYPTED_FORM)
-  .refine(
-    written => {
-      const url = URL.canParse(written) ? new URL(written) : undefined
-      if (url?.username !== '' || url.search !== '' || url.hash !== '') return false
-      return url.protocol === 'https:' || (url.protocol === 'http:' && isHere(url))
-    },
-    { error: `expected ${ENCRYPTED_FORM}` },
-  )
-  .transform(written => new URL(written))
 
 const forwarders = {
   syslog: section({

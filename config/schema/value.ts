@@ -125,3 +125,17 @@ export const WEBHOOK_SECRET = /^whsec_(?:[A-Za-z0-9+/]{4}){8,}(?:[A-Za-z0-9+/]{2
 export const isHere = ({ hostname }: URL) => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname)
 
 export const texts = (accepts: string) => list(text(accepts), `a list of texts, each ${accepts}`)
+
+// The record tells who works on what: in the clear it goes no further than this machine.
+const ENCRYPTED_FORM = 'an https:// URL (http:// on this machine only), without ? and #'
+
+export const encryptedUrl = text(ENCRYPTED_FORM)
+  .refine(
+    written => {
+      const url = URL.canParse(written) ? new URL(written) : undefined
+      if (url?.username !== '' || url.search !== '' || url.hash !== '') return false
+      return url.protocol === 'https:' || (url.protocol === 'http:' && isHere(url))
+    },
+    { error: `expected ${ENCRYPTED_FORM}` },
+  )
+  .transform(written => new URL(written))

@@ -117,6 +117,7 @@ async function hand(
     request: raw === undefined ? nothing() : body === 'gzip' ? gunzip(raw) : raw,
     response: answer,
     gone,
+    traceparent: request.headers.traceparent?.toString(),
   }
   // An error in the request that nobody waits for any more.
   client.request.on('error', () => {})
