@@ -3,6 +3,8 @@
  * Pure values; where they live is `store.ts`, what their patterns mean is `pattern.ts`.
  */
 
+import type { PathList } from './paths.ts'
+
 /** What a grant can allow. `list` (reading the advertisement) comes with any other action and is never granted by itself. */
 export const ACTIONS = [
   'fetch',
@@ -42,6 +44,8 @@ export interface Grant {
 export interface Bounds {
   /** Bytes of git's own that go by under it in all, in both directions; then it is used up. */
   readonly bytes?: number
+  /** What a push changes: every path has to be allowed by each of these lists, see `paths.ts`. */
+  readonly paths?: readonly PathList[]
   /** Only for who comes by the token of this id: what a job asked for is that job's, and no other's of the same name. */
   readonly token?: string
   /** The client's address is in some network of every list. */

@@ -1,4 +1,4 @@
-import type { Action, LiveGrant } from './grant.ts'
+import type { Action, Grant, LiveGrant } from './grant.ts'
 
 /**
  * What the patterns of a grant mean. Pure; `match.lua` says the same of repositories inside Redis, and a property test
@@ -16,7 +16,7 @@ import type { Action, LiveGrant } from './grant.ts'
  */
 
 export const PATTERN_CHARACTERS_MAX = 512
-const PATTERN_SEGMENTS_MAX = 32
+export const PATTERN_SEGMENTS_MAX = 32
 /** Names longer than this match nothing. git itself stops at 4,096 bytes for a ref. */
 const NAME_CHARACTERS_MAX = 4_096
 
@@ -100,20 +100,32 @@ export function coversRef(grant: { readonly refs: readonly string[] }, ref: stri
 /**
  * The fewest of these grants that together allow the action on the ref; an empty list: they do not. Usually one grant;
  * two where an update needs two actions and no grant holds both. Grants whose uses are not counted come before those
- * that are, then the one that lasts longest, so that a window is never used up where another would have done.
+ * that are, then the one that lasts longest, so that a window is never used up where another would have done; and before
+ * all of these the grants without limits on paths, under which nobody has to look.
  *
  * The grants are taken to be live and about the repository, as `Store.ask` answered them. Without `ref` only the action
- * is looked at, as for a fetch or the advertisement.
+ * is looked at, as for a fetch or the advertisement. What takes away a ref takes away every path of it: no grant with
+ * limits on paths allows it, because a branch that is deleted and made again could hold anything.
  */
 export function permits(grants: readonly LiveGrant[], action: Action, ref?: string): LiveGrant[] {
-  const fitting = (ref === undefined ? [...grants] : grants.filter(g => coversRef(g, ref))).sort(
-    (a, b) => Number(a.left !== undefined) - Number(b.left !== undefined) || b.ends - a.ends,
-  )
   const needed = needs(action, ref)
+  const fitting = grants
+    .filter(g => (ref === undefined || coversRef(g, ref)) && !(action === 'delete' && limitsPaths(g)))
+    .sort(
+      (a, b) =>
+        Number(limitsPaths(a)) - Number(limitsPaths(b)) ||
+        Number(a.left !== undefined) - Number(b.left !== undefined) ||
+        b.ends - a.ends,
+    )
   const whole = fitting.find(g => needed.every(n => g.actions.includes(n)))
   if (whole !== undefined) return [whole]
   const parts = needed.map(n => fitting.find(g => g.actions.includes(n)))
   return parts.every(p => p !== undefined) ? [...new Set(parts)] : []
+}
+
+/** Whether a push under the grant may change only some paths. */
+export function limitsPaths({ bounds }: Pick<Grant, 'bounds'>): boolean {
+  return bounds?.paths !== undefined && bounds.paths.length > 0
 }
 
 /** What every ref that a pattern means begins with, in full. */
@@ -158,7 +170,7 @@ function segments(name: string): string[] | undefined {
  * of them matches as early as it can. Each segment meets each pattern segment at most once, so the cost is at most the
  * product of the lengths, whatever the pattern; a regular expression made of it could take for ever.
  */
-function matchesSegments(pattern: readonly string[], name: readonly string[]): boolean {
+export function matchesSegments(pattern: readonly string[], name: readonly string[]): boolean {
   let p = 0
   let n = 0
   let star = -1

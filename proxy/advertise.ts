@@ -1,5 +1,6 @@
 import { newId } from '../audit/id.ts'
 import type { Action } from '../grant/grant.ts'
+import { limitsPaths } from '../grant/pattern.ts'
 import type { Client } from './client.ts'
 import type { Gate } from './gate.ts'
 import { rewriteAdvertisement } from './git/advertisement.ts'
@@ -80,10 +81,13 @@ export async function advertise(
 }
 
 // A signed push carries a second list of commands that git executes as well; the proxy refuses it, so it is not offered.
-// `no-thin` where a fast-forward may have to be shown: a thin pack cannot be read without the host's own objects.
+// `no-thin` where a fast-forward, or what is changed, may have to be shown: a thin pack cannot be read without the host's
+// own objects.
 function pushCapabilities(capabilities: readonly Capability[], session: Session): readonly Capability[] {
   const offered = without(capabilities, 'push-cert')
-  const told = session.grants.some(grant => grant.actions.includes('update') && !grant.actions.includes('force'))
+  const told = session.grants.some(
+    grant => limitsPaths(grant) || (grant.actions.includes('update') && !grant.actions.includes('force')),
+  )
   return told ? withCapability(offered, { name: 'no-thin' }) : offered
 }
 

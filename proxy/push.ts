@@ -12,9 +12,9 @@ import { type Commands, CommandsRefused, readCommands } from './git/refupdate.ts
 import { ReportReader, report } from './git/report.ts'
 import { remoteText, sidebandOf } from './git/sideband.ts'
 import { heldPack } from './heldpack.ts'
-import { judge } from './judge.ts'
+import { type Findings, type Judgement, judge } from './judge.ts'
 import { notice } from './notice.ts'
-import { Proof, type ProofOptions } from './proof.ts'
+import { PathFindings, Proof, type ProofOptions } from './proof.ts'
 import { lines, type Refusal, refusal } from './refusal.ts'
 import { relay } from './relay.ts'
 import type { Session } from './session.ts'
@@ -62,7 +62,8 @@ async function receive(client: Client, upstream: Upstream, operation: string, op
   // git asks over HTTP whether it may push at all before it sends much; over SSH it says that there is nothing to do.
   if (commands.probe) return { status: 0, operation }
 
-  const wanted = pushing(commands, operation)
+  const findings = new PathFindings()
+  const wanted = pushing(commands, operation, findings)
   const session = await gate.open(client, wanted)
   if ('kind' in session) {
     // Without a window there is nothing to be said of each ref.
@@ -71,7 +72,7 @@ async function receive(client: Client, upstream: Upstream, operation: string, op
     const hint = askFor(client.repository, lacking)
     return sayNo(client, commands, { ...session, hint }, wanted.reasons)
   }
-  return land(client, upstream, { commands, objects }, wanted, session, options)
+  return land(client, upstream, { commands, objects, findings }, wanted, session, options)
 }
 
 /** How many objects the pack says it has; what stands in a pack's place and is none, a second list of commands, is refused. */
@@ -84,16 +85,22 @@ async function announced(commands: Commands): Promise<number | undefined> {
   }
 }
 
+interface Understood {
+  readonly commands: Commands
+  readonly objects: number | undefined
+  readonly findings: PathFindings
+}
+
 /** The push was let in: relays it to the host, and the host's report to the client. */
 async function land(
   client: Client,
   upstream: Upstream,
-  { commands, objects }: { readonly commands: Commands; readonly objects: number | undefined },
+  { commands, objects, findings }: Understood,
   wanted: Pushing,
   session: Session,
   options: PushOptions,
 ): Promise<Served> {
-  const proof = new Proof(client, session, commands, options)
+  const proof = new Proof(client, session, commands, findings, options)
   let heldBack: Refusal | undefined
   const unproved = async () => {
     const refused = await proof.verdict()
@@ -159,14 +166,17 @@ interface Pushing extends Wanted {
 }
 
 /** What a push wants: each of its updates allowed by a grant. */
-function pushing(commands: Commands, operation: string): Pushing {
+function pushing(commands: Commands, operation: string, findings?: Findings): Pushing {
   let judgement = judge(commands.updates, [])
+  /** The last by which it was covered: a window that its own push used up covers nothing any more. */
+  let covered: Judgement | undefined
   return {
     operation,
     action: 'push',
     actions: PUSH_ACTIONS,
     covers: live => {
-      judgement = judge(commands.updates, live)
+      judgement = judge(commands.updates, live, findings)
+      if (judgement.covering) covered = judgement
       return judgement.covering
     },
     explain: () => {
@@ -174,7 +184,7 @@ function pushing(commands: Commands, operation: string): Pushing {
       return first && `${first[0]}: ${first[1]}`
     },
     get updates() {
-      return judgement.asked
+      return (covered ?? judgement).asked
     },
     get reasons() {
       return judgement.reasons
@@ -228,7 +238,7 @@ async function broken(
   if (refused) {
     const result = cutBy || refused.code === 'no-grant' ? 'cut' : 'refused'
     await session.end({ result, reason: refused.sentence, ...known })
-    return sayNo(client, commands, session.settled ? orLanded(refused) : refused, new Map())
+    return sayNo(client, commands, session.settled ? orLanded(refused) : refused, refused.byRef ?? new Map())
   }
   const { message, detail } = fault(why)
   await session.end({ result: 'failed', reason: detail, ...known })

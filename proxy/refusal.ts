@@ -11,6 +11,8 @@ export interface Refusal {
   readonly code: RefusalCode
   readonly sentence: string
   readonly hint?: string
+  /** Of single refs of a push, where it is not the same for all. */
+  readonly byRef?: ReadonlyMap<string, string>
 }
 
 export type RefusalCode =

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Ancestry, Unproved } from '../../proxy/ancestry.ts'
+import { isForward } from '../../proxy/ancestry.ts'
 import { Inquiry } from '../../proxy/inquiry.ts'
+import { Quarantine, Unproved } from '../../proxy/quarantine.ts'
 import { localUpstream } from '../../proxy/upstream/local.ts'
 import { git } from '../support/git.ts'
 import { temporaryFolder } from '../support/program.ts'
@@ -42,20 +43,27 @@ beforeAll(async () => {
   await commit('lone')
 })
 
-const open: Ancestry[] = []
+const open: Quarantine[] = []
 afterAll(() => Promise.all(open.map(each => each.close())))
 
-/** The pack git would push for `tip`, given to an Ancestry in chunks of an odd size. */
-async function ancestryOf(tip: string): Promise<Ancestry> {
+/** A quarantine that was given bytes in chunks of an odd size, and whether git took them for a pack. */
+async function quarantineOf(bytes: Buffer, most = 1 << 20): Promise<{ quarantine: Quarantine; whole: boolean }> {
+  const quarantine = await Quarantine.open(folder, 'sha1')
+  open.push(quarantine)
+  const incoming = quarantine.receive(most)
+  for (let at = 0; at < bytes.length; at += 37) await incoming.write(bytes.subarray(at, at + 37))
+  return { quarantine, whole: await incoming.end() }
+}
+
+/** Holds the pack git would push for `tip`. */
+async function packed(tip: string): Promise<Quarantine> {
   const name = join(folder, tip)
   const revs = `${commits.get(tip)}\n^${commits.get('c')}\n^${commits.get('side')}\n`
   const { status, stdout } = await git(['-C', work, 'pack-objects', '--revs', '-q', name], { input: revs })
   expect(status).toBe(0)
-  const pack = readFileSync(`${name}-${stdout.trim()}.pack`)
-  const ancestry = await Ancestry.open(folder, 'sha1', 1 << 20)
-  open.push(ancestry)
-  for (let at = 0; at < pack.length; at += 37) await ancestry.write(pack.subarray(at, at + 37))
-  return ancestry
+  const { quarantine, whole } = await quarantineOf(readFileSync(`${name}-${stdout.trim()}.pack`))
+  expect(whole).toBe(true)
+  return quarantine
 }
 
 const signal = new AbortController().signal
@@ -95,31 +103,29 @@ const cases: [string, string, boolean][] = [
 
 for (const [old, tip, forward] of cases) {
   test(`from ${old} to ${tip} is ${forward ? '' : 'not '}a step forward, told from the pack and what lies between`, async () => {
-    const ancestry = await ancestryOf(tip)
-    expect(await ancestry.isForward(commits.get(old)!, commits.get(tip)!, ask)).toBe(forward)
+    expect(await isForward(await packed(tip), commits.get(old)!, commits.get(tip)!, ask)).toBe(forward)
   })
 }
 
 test('a branch reset to a commit the host already has is told without a pack', async () => {
-  const ancestry = await ancestryOf('d')
-  expect(await ancestry.isForward(commits.get('c')!, commits.get('b')!, ask)).toBe(false)
-  expect(await ancestry.isForward(commits.get('b')!, commits.get('c')!, ask)).toBe(true)
-  expect(await ancestry.isForward(commits.get('a')!, commits.get('c')!, ask)).toBe(true)
+  const pack = await packed('d')
+  expect(await isForward(pack, commits.get('c')!, commits.get('b')!, ask)).toBe(false)
+  expect(await isForward(pack, commits.get('b')!, commits.get('c')!, ask)).toBe(true)
+  expect(await isForward(pack, commits.get('a')!, commits.get('c')!, ask)).toBe(true)
 })
 
-test('a pack that cannot be read proves nothing', async () => {
-  const ancestry = await Ancestry.open(folder, 'sha1', 1 << 20)
-  open.push(ancestry)
-  await ancestry.write(Buffer.from('PACKrubbish'))
-  await expect(ancestry.isForward(commits.get('c')!, commits.get('d')!, ask)).rejects.toThrow(Unproved)
+test('what is no pack is none', async () => {
+  expect((await quarantineOf(Buffer.from('PACKrubbish'))).whole).toBe(false)
 })
 
-test('a pack beyond the bound proves nothing, and is not kept', async () => {
-  const ancestry = await Ancestry.open(folder, 'sha1', 100)
-  open.push(ancestry)
-  const pack = Buffer.alloc(64 << 10, 1)
-  for (let i = 0; i < 20; i++) await ancestry.write(pack)
-  await expect(ancestry.isForward(commits.get('c')!, commits.get('d')!, ask)).rejects.toThrow(Unproved)
+test('a pack beyond the bound is not kept', async () => {
+  expect((await quarantineOf(Buffer.alloc(64 << 10, 1), 100)).whole).toBe(false)
+})
+
+test('a quarantine that was given up proves nothing more', async () => {
+  const pack = await packed('d')
+  pack.stop()
+  await expect(isForward(pack, commits.get('b')!, commits.get('d')!, ask)).rejects.toThrow(Unproved)
 })
 
 test('symbolic refs are named with what they point to', async () => {

@@ -96,3 +96,47 @@ describe('a push', () => {
     )
   })
 })
+
+describe('windows that limit paths', () => {
+  const docs = [['docs/**']]
+  const limited = (actions: readonly Action[], id: string, paths = docs) => live({ id, actions, bounds: { paths } })
+  const stays = (...ids: string[]) => ({
+    stays: (_: RefUpdate, { id }: { readonly id: string }) => ids.includes(id),
+    outside: () => (ids.length === 0 ? 'outside' : undefined),
+  })
+
+  test('cover a push until it is known what it changes, and then only if it stays within one of them', () => {
+    const held = [limited(['update'], 'one'), limited(['update'], 'two'), grant(['create'], [], 'other')]
+    const updates = [update('refs/heads/a')]
+    expect(judge(updates, held).covering?.map(({ id }) => id)).toEqual(['one', 'two'])
+    expect(judge(updates, held, stays('two')).covering?.map(({ id }) => id)).toEqual(['two'])
+    expect(judge(updates, held, stays()).covering).toBeUndefined()
+    expect([...judge(updates, held, stays()).reasons]).toEqual([['refs/heads/a', 'outside']])
+  })
+
+  test('are named in the record, and not where another window lets it through', () => {
+    expect(judge([update('refs/heads/a')], [limited(['update'], 'one')]).asked).toMatchObject([{ paths: docs }])
+    const free = [limited(['update'], 'one'), grant(['update'], [], 'free')]
+    expect(judge([update('refs/heads/a')], free).asked[0]).not.toHaveProperty('paths')
+    expect(judge([update('refs/heads/a')], free).covering?.map(({ id }) => id)).toEqual(['free'])
+  })
+
+  test('do not let a ref be taken away: made again, it could hold anything', () => {
+    const held = [limited(['create', 'update', 'force', 'delete', 'tag'], 'one')]
+    for (const ref of ['refs/heads/a', 'refs/tags/a']) expect(actionOf(update(ref, 'delete'), held)).toBeUndefined()
+    const { reasons } = judge([update('refs/heads/a', 'delete')], held)
+    expect(reasons.get('refs/heads/a')).toContain('a deletion takes away all of them')
+  })
+
+  test('force under limits gives way to a step forward without them', () => {
+    const held = [limited(['force'], 'limited'), grant(['update'], [], 'free')]
+    const updates = [update('refs/heads/a')]
+    expect(
+      judge(updates, held)
+        .covering?.map(({ id }) => id)
+        .sort(),
+    ).toEqual(['free', 'limited'])
+    expect(judge(updates, held, stays('limited')).asked).toMatchObject([{ action: 'update-or-force' }])
+    expect(judge(updates, held, stays()).asked).toMatchObject([{ action: 'update' }])
+  })
+})

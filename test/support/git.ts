@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { temporaryFolder } from './program.ts'
 
 /** How a git command ended, and what it showed. */
@@ -195,6 +195,7 @@ export async function commitFile(
   name = 'file',
   content: string | Buffer = `change ${++written}\n`,
 ): Promise<string> {
+  mkdirSync(dirname(join(cwd, name)), { recursive: true })
   writeFileSync(join(cwd, name), content)
   await gitOk(['add', '--', name], { cwd, timeout: millisecondsFor(content.length) })
   await gitOk(['commit', '-q', '-m', `change ${name}`], { cwd })
