@@ -74,10 +74,26 @@ export interface SlackSettings extends Told {
 
 export interface TeamsSettings extends Told {
   readonly type: 'teams'
+  /** Posts to a channel with buttons; instead of `url`. */
+  readonly bot?: TeamsBotSettings | undefined
   /** A workflow that posts to a channel. Its address is its secret. */
   readonly url?: URL | undefined
   /** A workflow that posts to the chat of the person whom the message names. */
   readonly chat?: URL | undefined
+}
+
+/** A bot of the Bot Framework, registered in one tenant. */
+export interface TeamsBotSettings {
+  /** Of the app, which tokens are for. */
+  readonly appId: string
+  readonly tenant: string
+  readonly secret: string
+  /** In which channel of a team requests are shown: `19:…@thread.tacv2`. */
+  readonly channel: string
+  /** Where the Bot Connector, its keys and sign-ins are; those of the public cloud unless given. */
+  readonly service: URL
+  readonly metadata: URL
+  readonly login: URL
 }
 
 export type ChannelSettings = WebhookSettings | EmailSettings | SlackSettings | TeamsSettings
@@ -90,6 +106,8 @@ export interface Reach {
   readonly slack?: string | undefined
   /** The name they sign in to Microsoft 365 with, where that is not the address. */
   readonly teams?: string | undefined
+  /** Their object id in the tenant, by which a bot knows them whatever they are called. */
+  readonly teamsId?: string | undefined
 }
 
 export interface NotifySettings {

@@ -1,4 +1,4 @@
-import type { Reach } from '../../config/notify.ts'
+import type { Event, Reach } from '../../config/notify.ts'
 import type { Weekly } from '../../config/policy/hours.ts'
 import type { Payload } from './payload.ts'
 
@@ -79,6 +79,9 @@ export interface Reply {
   readonly status: number
   readonly body?: object
 }
+
+/** An edited message calls nobody; of these people hear in time only by a new one, which goes below it. */
+export const RINGS: ReadonlySet<Event> = new Set(['request.escalated', 'window.ending'])
 
 /** It did not arrive. */
 export class ChannelError extends Error {

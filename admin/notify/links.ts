@@ -4,6 +4,7 @@ import { Problem } from '../api/problem.ts'
 import { findRequest } from '../register/requests.ts'
 import { requestFacts } from './announce.ts'
 import { type LinkClaims, readLink } from './link.ts'
+import { forgetMark, isFirst } from './once.ts'
 import { decisionPage, lastPage, PAGE_HEADERS } from './page.ts'
 import type { Refuse } from './refusals.ts'
 import { type Deciding, voteByChannel } from './vote.ts'
@@ -57,7 +58,8 @@ export function linkRoutes(app: FastifyInstance, options: LinkOptions): void {
     const { claims } = found
     const said = form.safeParse(request.body)
     if (!said.success) return await show(reply, 400, decisionPage(found.content, claims.person))
-    if (!(await use(claims))) {
+    // Of two clicks at one moment one counts.
+    if (!(await isFirst(sql, claims.id, claims.expires))) {
       return await gone(reply, { code: 'used', reason: 'the link was used already', claims }, request.ip)
     }
     try {
@@ -71,7 +73,7 @@ export function linkRoutes(app: FastifyInstance, options: LinkOptions): void {
       if (error instanceof Problem)
         return await gone(reply, { code: error.code, reason: error.message, claims }, request.ip)
       // The vote was not taken for a reason of our own, so the link is still good for one.
-      await sql`delete from control.link_used where id = ${claims.id}`
+      await forgetMark(sql, claims.id)
       throw error
     }
   })
@@ -93,13 +95,6 @@ export function linkRoutes(app: FastifyInstance, options: LinkOptions): void {
     const { asked, made } = request
     const data = { by: asked.requester, principal: asked.principal, reason: asked.reason, request: requestFacts(found) }
     return { claims, content: { type: 'request.made', timestamp: new Date(made).toISOString(), data } }
-  }
-
-  /** Of two clicks at one moment one counts. */
-  async function use({ id, expires }: LinkClaims): Promise<boolean> {
-    const { count } = await sql`
-      insert into control.link_used (id, expires) values (${id}, ${new Date(expires)}) on conflict do nothing`
-    return count === 1
   }
 
   /** One answer for everything that is not good; what it was is in the ledger. */

@@ -7,7 +7,7 @@ import { type LinkFor, signLink } from './link.ts'
 import { type Notify, type NotifyOptions, startNotify } from './notify.ts'
 import type { Refuse } from './refusals.ts'
 import { slackChannel } from './slack/slack.ts'
-import { teamsChannel } from './teams.ts'
+import { teamsChannel } from './teams/teams.ts'
 import type { Deciding } from './vote.ts'
 import { webhookChannel } from './webhook.ts'
 
@@ -59,7 +59,7 @@ function openChannel(
     case 'email':
       return emailChannel(settings, linkFor)
     case 'teams':
-      return teamsChannel(settings, linkFor)
+      return teamsChannel(settings, linkFor, { people, deciding: options, refuse: options.refuse })
     case 'slack':
       return slackChannel(settings, { people, deciding: options, refuse: options.refuse, log: options.log })
   }

@@ -22,15 +22,16 @@ export async function post(
   body: string,
   signal: AbortSignal,
 ): Promise<Answer> {
-  return await exchange(url, { method: 'POST', headers, body, signal })
+  return await call(url, { method: 'POST', headers, body, signal })
 }
 
 /** @throws ChannelError when there is no answer, or a redirect */
 export async function get(url: URL, headers: Readonly<Record<string, string>>, signal: AbortSignal): Promise<Answer> {
-  return await exchange(url, { headers, signal })
+  return await call(url, { headers, signal })
 }
 
-async function exchange(url: URL, request: RequestInit): Promise<Answer> {
+/** A request of any form; the operator's settings say where to. @throws ChannelError when there is no answer, or a redirect */
+export async function call(url: URL, request: RequestInit & { readonly signal: AbortSignal }): Promise<Answer> {
   let response: Response
   try {
     response = await fetch(url, { ...request, redirect: 'manual' })

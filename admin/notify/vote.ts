@@ -63,3 +63,7 @@ export async function callerOf(
   const roles = [...new Set(tokens.filter(isTheirs).flatMap(token => token.roles))]
   return { principal: person, roles, token: { id: `channel:${channel}`, expires: 0 } }
 }
+
+/** What somebody is told whom the gate cannot tell. */
+export const UNKNOWN =
+  'The gate does not know who you are here, so this changes nothing. Ask an administrator to map your account.'

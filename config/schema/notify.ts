@@ -47,6 +47,25 @@ const HTTPS_FORM = 'an https:// URL without a user name (http:// on this machine
 
 const mailAddress = matching(/^[^\s@<>"(),:;[\]\\]{1,64}@[A-Za-z0-9.-]{1,253}$/, 'an address such as ops@acme.example')
 
+const guid = (accepts: string) => matching(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i, accepts)
+
+/** Of the public cloud; others have addresses of their own. */
+const microsoft = (at: string) => outside(HTTPS_FORM, ['https:']).prefault(at)
+
+const teamsBot = section({
+  app_id: guid("the app's id, a UUID"),
+  tenant: guid("the tenant's id, a UUID"),
+  secret: secret("the app's client secret"),
+  channel: matching(/^19:[\w.@-]{5,200}$/, "a channel's id such as 19:abc…@thread.tacv2").describe(
+    'Where requests are shown; it stands in the link to the channel.',
+  ),
+  service: microsoft('https://smba.trafficmanager.net/teams/').describe('Where the Bot Connector is.'),
+  metadata: microsoft('https://login.botframework.com/v1/.well-known/openidconfiguration').describe(
+    'Where its keys are found.',
+  ),
+  login: microsoft('https://login.microsoftonline.com/').describe("Where the bot's own token comes from."),
+}).transform(({ app_id: appId, ...said }) => ({ appId, ...said }))
+
 const channels = {
   webhook: section({
     type: z.literal('webhook'),
@@ -100,8 +119,13 @@ const channels = {
     chat: outside(HTTPS_FORM, ['https:'])
       .optional()
       .describe('A workflow that posts to the chat of "recipient"; approvers get their links by it.'),
+    bot: teamsBot.optional().describe('A bot that posts to a channel, with buttons to decide; instead of url.'),
     ...told,
-  }).refine(({ url, chat }) => url !== undefined || chat !== undefined, { error: 'expected url, chat or both' }),
+  })
+    .refine(({ url, chat, bot }) => url !== undefined || chat !== undefined || bot !== undefined, {
+      error: 'expected url or bot, chat, or both',
+    })
+    .refine(({ url, bot }) => url === undefined || bot === undefined, { error: 'expected url or bot, not both' }),
 }
 
 const channel = z.discriminatedUnion('type', [channels.webhook, channels.email, channels.slack, channels.teams], {
@@ -122,8 +146,9 @@ export const notify = section({
         email: mailAddress.optional(),
         slack: matching(/^[UW][A-Z0-9]{2,20}$/, "a member's id such as U012ABC").optional(),
         teams: mailAddress.optional(),
+        teams_id: guid('an object id, a UUID').optional(),
         hours: hours.optional().describe('Outside of them notices to this person wait, except break-glass and locks.'),
-      }),
+      }).transform(({ teams_id: teamsId, ...said }) => ({ ...said, teamsId })),
     )
     .default({})
     .describe('How people are reached where the names they sign in with do not say.'),

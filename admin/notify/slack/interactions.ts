@@ -5,10 +5,10 @@ import type { Log } from '../../../audit/emit.ts'
 import type { SlackSettings } from '../../../config/notify.ts'
 import { Problem } from '../../api/problem.ts'
 import type { Refuse } from '../refusals.ts'
-import { type Deciding, voteByChannel } from '../vote.ts'
+import { type Deciding, UNKNOWN, voteByChannel } from '../vote.ts'
 import { accessCommand } from './access.ts'
 import { APPROVE, DECIDE, DENY, decisionModal, escapeMrkdwn, lastModal } from './blocks.ts'
-import { createMembers, UNKNOWN } from './member.ts'
+import { createMembers } from './member.ts'
 import { threadReplies } from './thread.ts'
 
 /** What people do in Slack: press a button, send the form it opens, type `/access`, reply below a message. */

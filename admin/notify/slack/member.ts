@@ -51,7 +51,3 @@ export function createMembers(options: {
     return personBehind(standing, email)
   }
 }
-
-/** What somebody is told whom the gate cannot tell. */
-export const UNKNOWN =
-  'The gate does not know who you are here, so this changes nothing. Ask an administrator to map your account.'

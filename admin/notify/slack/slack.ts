@@ -1,8 +1,9 @@
 import { LogLevel, WebClient } from '@slack/web-api'
 import { ZodError, z } from 'zod'
 import type { Log } from '../../../audit/emit.ts'
-import type { Event, SlackSettings } from '../../../config/notify.ts'
-import { type Channel, ChannelError, type Delivery, type Incoming, type Reply } from '../channel.ts'
+import type { SlackSettings } from '../../../config/notify.ts'
+import { type Channel, ChannelError, type Delivery, type Incoming, type Reply, RINGS } from '../channel.ts'
+import { forgetMark, isFirst } from '../once.ts'
 import type { Refuse } from '../refusals.ts'
 import type { Deciding } from '../vote.ts'
 import { commentBlocks, fallback, messageBlocks } from './blocks.ts'
@@ -123,17 +124,12 @@ export function slackChannel(
         return undefined
       }
       // Slack sends it again, and then it is to be done.
-      await deciding.sql`delete from control.link_used where id = ${mark}`
+      await forgetMark(deciding.sql, mark)
       throw error
     }
   }
 
-  async function isNew(mark: string): Promise<boolean> {
-    const expires = new Date(clock() + SIGNATURE_MILLISECONDS)
-    const { count } = await deciding.sql`
-      insert into control.link_used (id, expires) values (${mark}, ${expires}) on conflict do nothing`
-    return count === 1
-  }
+  const isNew = (mark: string) => isFirst(deciding.sql, mark, clock() + SIGNATURE_MILLISECONDS)
 
   async function unbelieved(code: string, reason: string, address: string | undefined): Promise<Reply> {
     await refuse({ channel: name, code, reason, address })
@@ -163,9 +159,6 @@ function refused(cause: unknown): never {
   const said = limited ? 'says to wait' : typeof error === 'string' ? `answers ${error}` : 'does not answer'
   throw new ChannelError(`Slack ${said}`, { lasting: LASTING.has(String(error)), pause, cause })
 }
-
-/** An edited message calls nobody; of these people hear in time only by a new one, which goes below it and into the channel. */
-const RINGS: ReadonlySet<Event> = new Set(['request.escalated', 'window.ending'])
 
 /** What no other attempt will change. */
 const LASTING: ReadonlySet<string> = new Set([

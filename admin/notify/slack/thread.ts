@@ -4,8 +4,8 @@ import { Problem } from '../../api/problem.ts'
 import { requestOfMessage } from '../outbox.ts'
 import type { Refuse } from '../refusals.ts'
 import { commentByChannel } from '../talk.ts'
-import type { Deciding } from '../vote.ts'
-import { type PersonOf, UNKNOWN } from './member.ts'
+import { type Deciding, UNKNOWN } from '../vote.ts'
+import type { PersonOf } from './member.ts'
 
 /**
  * Replies below the message about a request are comments on it. Slack tells of every message of the channel, ours as well:

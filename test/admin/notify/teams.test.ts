@@ -8,7 +8,7 @@ import { linksTo } from '../../../admin/notify/open.ts'
 import { deliveryCounts, listDeliveries } from '../../../admin/notify/outbox.ts'
 import { createRefuse } from '../../../admin/notify/refusals.ts'
 import { sampleNotice } from '../../../admin/notify/sample.ts'
-import { teamsChannel, teamsMessage } from '../../../admin/notify/teams.ts'
+import { teamsChannel } from '../../../admin/notify/teams/teams.ts'
 import { findRequest } from '../../../admin/register/requests.ts'
 import { type Stage, standing, startStage } from './stage.ts'
 import { startTeams, type TeamsServer } from './teamsserver.ts'
@@ -43,8 +43,15 @@ afterEach(async () => {
 })
 
 function open(people = new Map<string, { teams?: string }>()): Notify {
-  const settings = { type: 'teams', name: 'team', url: teams.url, chat: teams.chat } as const
-  return stage.notify([teamsChannel(settings, linksTo(base, LINK_KEY))], { channels: [settings], people })
+  const channel = teamsChannel(settings(), linksTo(base, LINK_KEY), bot())
+  return stage.notify([channel], { channels: [settings()], people })
+}
+const settings = () => ({ type: 'teams', name: 'team', url: teams.url, chat: teams.chat }) as const
+/** What a bot would need; none is set up here. */
+const bot = () => {
+  const { sql, telling: act, store } = stage
+  const deciding = { sql, act, policy: { standing: () => standing }, now: () => store.now() }
+  return { people: new Map(), deciding, refuse: async () => {} }
 }
 const requestOf = async (id: string) => (await findRequest(stage.sql, id))?.request
 const refusals = async () => (await stage.records('channel.refused')).map(({ code }) => code)
@@ -121,12 +128,10 @@ test('a request of the largest size is cut to what Teams takes, and says so', as
   const { request } = content.data
   const refs = Array.from({ length: 64 }, () => 'ü'.repeat(255))
   if (request) request.targets = Array.from({ length: 20 }, () => ({ repository: 'a/b', actions: ['update'], refs }))
-  const delivery = { id: 'n-1', thread: 'r-1', content, recipient: 'mona@acme.example', attempt: 1 }
+  const delivery = { id: 'n-1', thread: 'r-1', content, recipient: 'mona@acme.example', person: 'mona', attempt: 1 }
   const link = `${base}/links/x`
   expect(Buffer.byteLength(JSON.stringify(content))).toBeGreaterThan(100_000)
-  const body = teamsMessage(delivery, link)
-  const answer = await fetch(teams.chat, { method: 'POST', body })
-  expect(answer.status).toBe(202)
+  await teamsChannel(settings(), () => link, bot()).send(delivery, AbortSignal.timeout(5_000))
   expect(teams.posted[0]?.text).toContain('And more: drawbridge request show')
   expect(teams.posted[0]?.link).toBe(link)
 })

@@ -7,7 +7,7 @@ import { z } from 'zod'
  * Teams shows it (adaptivecards.io/explorer, version 1.4), and the size a message may have. What Teams would refuse is refused.
  */
 
-const MESSAGE_BYTES_MAX = 28 * 1_024
+export const MESSAGE_BYTES_MAX = 28 * 1_024
 
 const textRun = z.strictObject({
   type: z.literal('TextRun'),
@@ -22,28 +22,50 @@ const richText = z.strictObject({
   spacing: z.enum(['None', 'Small', 'Default', 'Medium', 'Large', 'ExtraLarge', 'Padding']).optional(),
 })
 const openUrl = z.strictObject({ type: z.literal('Action.OpenUrl'), title: z.string().min(1), url: z.url() })
+const execute = z.strictObject({
+  type: z.literal('Action.Execute'),
+  title: z.string().min(1),
+  verb: z.string().min(1),
+  style: z.enum(['default', 'positive', 'destructive']).optional(),
+  data: z.record(z.string(), z.unknown()),
+})
+const inputText = z.strictObject({
+  type: z.literal('Input.Text'),
+  id: z.string().min(1),
+  placeholder: z.string().optional(),
+  maxLength: z.int().positive().optional(),
+})
 const card = z.strictObject({
   $schema: z.literal('http://adaptivecards.io/schemas/adaptive-card.json'),
   type: z.literal('AdaptiveCard'),
   version: z.enum(['1.0', '1.1', '1.2', '1.3', '1.4', '1.5']),
   msteams: z.strictObject({ width: z.literal('Full') }).optional(),
-  body: z.array(richText).min(1),
-  actions: z.array(openUrl).max(6).optional(),
+  body: z.array(z.discriminatedUnion('type', [richText, inputText])).min(1),
+  actions: z
+    .array(z.discriminatedUnion('type', [openUrl, execute]))
+    .max(6)
+    .optional(),
 })
+export type Card = z.infer<typeof card>
+export const attachments = z
+  .array(
+    z.strictObject({
+      contentType: z.literal('application/vnd.microsoft.card.adaptive'),
+      contentUrl: z.null(),
+      content: card,
+    }),
+  )
+  .length(1)
 const message = z.object({
   type: z.literal('message'),
   id: z.string(),
   recipient: z.email().optional(),
-  attachments: z
-    .array(
-      z.strictObject({
-        contentType: z.literal('application/vnd.microsoft.card.adaptive'),
-        contentUrl: z.null(),
-        content: card,
-      }),
-    )
-    .length(1),
+  attachments,
 })
+
+/** What somebody reads on a card. */
+export const textOf = ({ body }: Card): string =>
+  body.map(block => (block.type === 'RichTextBlock' ? block.inlines.map(run => run.text).join('') : '')).join('\n')
 
 export interface TeamsServer {
   /** Of the workflow for a channel, and of the one for a chat. */
@@ -71,9 +93,11 @@ export async function startTeams(): Promise<TeamsServer> {
         return response.writeHead(400).end()
       }
       const { recipient, attachments } = read.data
-      const { body = [], actions = [] } = attachments[0]?.content ?? {}
-      const text = body.map(({ inlines }) => inlines.map(run => run.text).join('')).join('\n')
-      server.posted.push({ to: recipient ?? 'the channel', text, link: actions[0]?.url })
+      const content = attachments[0]?.content
+      // A workflow's card carries nothing back, so it has no buttons that would.
+      const [action] = content?.actions ?? []
+      if (content === undefined || action?.type === 'Action.Execute') return response.writeHead(400).end()
+      server.posted.push({ to: recipient ?? 'the channel', text: textOf(content), link: action?.url })
       return response.writeHead(202).end()
     })
   })
