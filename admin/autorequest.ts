@@ -2,10 +2,8 @@ import { newId } from '../audit/id.ts'
 import type { Service } from '../audit/record.ts'
 import type { Policy, Rule } from '../config/policy.ts'
 import type { Action } from '../grant/grant.ts'
-import type { Caller } from './api/access.ts'
 import { carry } from './decide.ts'
-import { type Prospect, prospectOf, QUOTA_MILLISECONDS, settledPending, type Wish } from './file.ts'
-import type { Standing } from './policy.ts'
+import { type From, type Prospect, prospectOf, QUOTA_MILLISECONDS, settledPending, type Wish } from './file.ts'
 import type { Act } from './register/act.ts'
 import {
   answeredLike,
@@ -43,11 +41,11 @@ type Possible = Extract<Prospect, { kind: 'possible' }>
  */
 export async function requestForRefused(
   act: Act,
-  from: { readonly standing: Standing; readonly caller: Caller; readonly address: string | undefined },
+  from: From,
   refused: RefusedOperation,
   now: number,
 ): Promise<{ readonly found: RegisteredRequest; readonly wait: number } | undefined> {
-  const { standing, caller, address } = from
+  const { standing, caller } = from
   if (standing.kind !== 'policy') return undefined
   const rules = askingByThemselves(standing.policy, refused.repository)
   // Most refusals end here, with nothing asked of the database.
@@ -57,7 +55,7 @@ export async function requestForRefused(
     await holdPerson(change, person)
     const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
     const prospect = wishes(refused, rules)
-      .map(wish => prospectOf(standing, caller, address, wish, facts, now))
+      .map(wish => prospectOf(from, wish, facts, now))
       .find((each): each is Possible => each.kind === 'possible' && each.autoRequest !== undefined)
     if (prospect?.autoRequest === undefined) return undefined
     const { conditions } = prospect

@@ -188,34 +188,23 @@ const votesOf = (request: Request | undefined) => (request?.votes.length ?? 0) +
 async function openWindows(change: Change, request: Request, by: string): Promise<void> {
   const { asked, windows, id } = request
   const { principal, targets, ticket, idle, uses } = asked
-  const open = windows.filter(isStanding)
+  const opening = windows.filter(isStanding).flatMap(({ repository, starts, expires }) => {
+    return targets.filter(target => target.repository === repository).map(target => ({ ...target, starts, expires }))
+  })
   const holds = await countOpenGrants(change.sql, principal)
-  if (holds + open.length * targets.length > GRANTS_PER_PRINCIPAL_MAX) {
+  if (holds + opening.length > GRANTS_PER_PRINCIPAL_MAX) {
     const message = `${principal} holds ${holds} grants already, and at most ${GRANTS_PER_PRINCIPAL_MAX} can stand`
     throw new Problem(409, 'too-many-grants', message, 'some have to be released first')
   }
   const reason =
     [ticket, asked.reason].filter(text => text !== undefined && text !== '').join(' ') || `asked for in ${id}`
-  for (const { repository, starts, expires } of open) {
-    for (const { actions, refs } of targets.filter(target => target.repository === repository)) {
-      const limits = {
-        ...(idle !== undefined && { idle }),
-        ...(uses !== undefined && { uses }),
-        ...(request.conditions.bounds && { bounds: request.conditions.bounds }),
-      }
-      const grant = {
-        id: newId('g'),
-        principal,
-        repository,
-        actions,
-        refs,
-        starts,
-        expires,
-        ...limits,
-        reason,
-        request: id,
-      }
-      await writeGrant(change, grant, by)
-    }
+  const limits = {
+    ...(idle !== undefined && { idle }),
+    ...(uses !== undefined && { uses }),
+    ...(request.conditions.bounds && { bounds: request.conditions.bounds }),
+  }
+  for (const { repository, actions, refs, starts, expires } of opening) {
+    const span = { starts, expires, ...limits }
+    await writeGrant(change, { id: newId('g'), principal, repository, actions, refs, ...span, reason, request: id }, by)
   }
 }

@@ -20,14 +20,24 @@ export function extensionWish(
 ): Wish {
   const { request } = next(found.request, { kind: 'tick', at: now })
   const { asked, id } = request
-  const [target] = asked.targets
-  if (asked.principal !== caller.principal || target === undefined) throw notFound('request of yours', id)
+  if (asked.principal !== caller.principal && asked.requester !== caller.principal)
+    throw notFound('request of yours', id)
   const standing = request.windows.filter(isStanding)
-  if (standing.length === 0) {
+  const named = new Set(standing.map(({ repository }) => repository))
+  const [target, ...also] = asked.targets.filter(({ repository }) => named.has(repository))
+  if (target === undefined) {
     throw new Problem(409, 'request-over', `${id} has no window that stands`, 'ask for a new one: git access request')
   }
   const until = Math.min(...standing.map(({ expires }) => expires))
   if (now + more.window <= until) throw new Problem(400, 'invalid', `for: the window lasts until ${iso(until)} already`)
   const { reason = asked.reason, ticket = asked.ticket } = more
-  return { ...target, window: more.window, reason, extends: id, ...(ticket !== undefined && { ticket }) }
+  return {
+    ...target,
+    also,
+    principal: asked.principal,
+    window: more.window,
+    reason,
+    extends: id,
+    ...(ticket !== undefined && { ticket }),
+  }
 }

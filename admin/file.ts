@@ -1,15 +1,16 @@
+import type { Sql, TransactionSql } from 'postgres'
 import { newId } from '../audit/id.ts'
 import { type Asked, type AskingCode, asking, describeWay } from '../config/policy/asking.ts'
 import type { HostEvent } from '../config/policy/events.ts'
-import type { Facts } from '../config/policy/govern.ts'
+import type { Asker, Facts, Target } from '../config/policy/govern.ts'
 import type { Terms } from '../config/policy/terms.ts'
 import { writeDuration } from '../config/units.ts'
-import type { Action, Bounds } from '../grant/grant.ts'
+import type { Bounds } from '../grant/grant.ts'
 import type { Caller } from './api/access.ts'
 import { Problem } from './api/problem.ts'
 import { carry } from './decide.ts'
 import { onCallNow } from './oncall.ts'
-import { type Standing, WITHOUT_POLICY } from './policy.ts'
+import { roleGroup, type Standing, WITHOUT_POLICY } from './policy.ts'
 import type { Act, Change } from './register/act.ts'
 import {
   automaticSince,
@@ -19,7 +20,9 @@ import {
   pendingLike,
   type RegisteredRequest,
 } from './register/requests.ts'
+import { rolesOf } from './register/roles.ts'
 import { ownerOf } from './register/services.ts'
+import { groupsOf } from './register/signins.ts'
 import { type AskedFor, type Conditions, makeRequest, next, type Request, sameRequest } from './request.ts'
 import { askerOf, kindOf, personBehind } from './voter.ts'
 
@@ -28,12 +31,12 @@ import { askerOf, kindOf, personBehind } from './voter.ts'
 const PENDING_MAX = 50
 export const QUOTA_MILLISECONDS = 92 * 86_400_000
 
-/** What a caller asks for; lengths and moments in milliseconds. */
-export interface Wish {
-  readonly repository: string
-  readonly actions: readonly Action[]
-  /** Full names or patterns. */
-  readonly refs: readonly string[]
+/** What a caller asks for; lengths and moments in milliseconds, refs full names or patterns. */
+export interface Wish extends Target {
+  /** What is to be decided with it as one, and opened at the same moment. */
+  readonly also?: readonly Target[]
+  /** Who gets the windows; who asks, where it is not said. */
+  readonly principal?: string
   readonly window?: number
   readonly starts?: number
   readonly reason?: string
@@ -43,6 +46,15 @@ export interface Wish {
   readonly event?: HostEvent
   /** The request whose windows are to last longer; everything else is what that one asked for. */
   readonly extends?: string
+}
+
+/** Who asks, and from where. */
+export interface From {
+  readonly standing: Standing
+  readonly caller: Caller
+  readonly address: string | undefined
+  /** Who gets the windows, where it is somebody else; see `beneficiaryOf`. */
+  readonly beneficiary?: Asker
 }
 
 /** What would come of a wish. */
@@ -70,7 +82,7 @@ export type Prospect =
  */
 export async function fileRequest(
   act: Act,
-  from: { readonly standing: Standing; readonly caller: Caller; readonly address: string | undefined },
+  from: Omit<From, 'beneficiary'>,
   wish: Wish,
   now: number,
 ): Promise<{
@@ -78,15 +90,16 @@ export async function fileRequest(
   readonly filed: 'new' | 'same' | 'changed'
   readonly clipped?: string
 }> {
-  const { standing, caller, address } = from
+  const { standing, caller } = from
   const person = personBehind(standing, caller.principal)
   return await act(async change => {
-    await holdPerson(change, person)
-    const owner = [await ownerOf(change.sql, caller.principal)].flatMap(name =>
-      name === undefined ? [] : [personBehind(standing, name)],
-    )
+    const beneficiary = await beneficiaryOf(change.sql, caller, wish)
+    const names = [caller.principal, ...(beneficiary ? [beneficiary.principal] : [])]
+    const persons = names.map(name => personBehind(standing, name))
+    // In one order, whoever asks for whom.
+    for (const one of new Set(persons.toSorted())) await holdPerson(change, one)
     const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
-    const prospect = prospectOf(standing, caller, address, wish, facts, now)
+    const prospect = prospectOf({ ...from, ...(beneficiary && { beneficiary }) }, wish, facts, now)
     if (prospect.kind === 'refused') throw refused(prospect)
     const { asked, conditions } = prospect
     const clipped = prospect.clipped === undefined ? {} : { clipped: prospect.clipped }
@@ -100,7 +113,7 @@ export async function fileRequest(
     }
     const request =
       pending === undefined
-        ? makeRequest(newId('r'), asked, conditions, [person, ...owner], now)
+        ? makeRequest(newId('r'), asked, conditions, [...persons, ...(await ownersOf(change, standing, names))], now)
         : changed(pending.request, asked, conditions, person, now)
     await carry(change, {
       before: pending,
@@ -118,15 +131,31 @@ export async function fileRequest(
   })
 }
 
-/** What the standing says to a wish; nothing is written. */
-export function prospectOf(
-  standing: Standing,
+/** Whom the wish is for, where it is somebody else: as their tokens and their last sign-in have them, since the rules have to name them. */
+export async function beneficiaryOf(
+  sql: Sql | TransactionSql,
   caller: Caller,
-  address: string | undefined,
-  wish: Wish,
-  facts: Facts,
-  now: number,
-): Prospect {
+  { principal }: Wish,
+): Promise<Asker | undefined> {
+  if (principal === undefined || principal === caller.principal) return undefined
+  const roles = await rolesOf(sql, principal)
+  const groups = [...(await groupsOf(sql, principal)), ...roles.map(roleGroup)]
+  return { principal, kind: kindOf(principal), groups }
+}
+
+/** Who answers for those of these that are service accounts. */
+async function ownersOf({ sql }: Change, standing: Standing, principals: readonly string[]): Promise<string[]> {
+  const owners: string[] = []
+  for (const principal of principals) {
+    const owner = await ownerOf(sql, principal)
+    if (owner !== undefined) owners.push(personBehind(standing, owner))
+  }
+  return owners
+}
+
+/** What the standing says to a wish; nothing is written. */
+export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): Prospect {
+  const { standing, caller, address, beneficiary } = from
   if (standing.kind === 'broken') {
     throw new Problem(
       503,
@@ -135,14 +164,17 @@ export function prospectOf(
       'tell its operator',
     )
   }
+  if (beneficiary && [kindOf(caller.principal), beneficiary.kind].includes('ci')) {
+    return { kind: 'refused', code: 'bad-request', reason: 'a job asks for itself, and nobody asks for a job' }
+  }
   // A token that a proxy asks by is the proxy's.
   const isJob = kindOf(caller.principal) === 'ci' && caller.via === undefined
   const job = isJob ? caller.token?.id : undefined
   const common = {
     ...(job !== undefined && { job }),
-    principal: caller.principal,
+    principal: beneficiary?.principal ?? caller.principal,
     requester: caller.principal,
-    targets: [{ repository: wish.repository, actions: wish.actions, refs: wish.refs }],
+    targets: [wish, ...(wish.also ?? [])].map(({ repository, actions, refs }) => ({ repository, actions, refs })),
     ...(wish.starts !== undefined && { starts: wish.starts }),
     reason: wish.reason ?? '',
     ...(wish.ticket !== undefined && { ticket: wish.ticket }),
@@ -151,10 +183,20 @@ export function prospectOf(
   }
   if (standing.kind === 'none') return withoutPolicy(common, wish)
 
-  const asked: Asked = { ...wish, asker: askerOf(caller, address), targets: common.targets }
+  const asker = askerOf(caller, address)
+  const asked: Asked = { ...wish, asker, ...(beneficiary && { beneficiary }), targets: common.targets }
   const said = asking(standing.policy, asked, { onCall: onCallNow(standing, now), ...facts }, now)
   if (said.kind === 'refused') return said
   const { terms } = said
+  if (terms.immediate && beneficiary) {
+    const reason = `nobody approves what this opens, so only ${beneficiary.principal} can ask for it`
+    return {
+      kind: 'refused',
+      code: 'no-approvers',
+      reason,
+      ...(terms.rules[0] !== undefined && { rule: terms.rules[0] }),
+    }
+  }
   const rules = terms.rules.map(name => standing.policy.byName.get(name))
   // The gate does not look at them when it is used, and a window without its bound is another window.
   if (rules.some(rule => rule?.paths !== undefined)) {

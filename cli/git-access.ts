@@ -4,7 +4,7 @@ import { loginCommand, logoutCommand } from './access/login.ts'
 import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
 import { type RunOptions, run } from './access/run.ts'
 import { setupCommand } from './access/setup.ts'
-import { completeBody, sendWish, type Wish, wishing } from './access/wish.ts'
+import { completeBody, partsOf, sendWish, type Wish, wishing } from './access/wish.ts'
 import { type Client, query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
 import { commentCommand, showComments } from './comment.ts'
@@ -19,13 +19,16 @@ Where the gate is and who asks: what \`git access login\` left, or DRAWBRIDGE_UR
 Exit status: 0 done, or approved; 1 refused, denied, withdrawn or lapsed; 2 not understood; 3 unreachable; 4 not allowed;
 5 not decided yet.`
 
-/** `git access`: what a developer types. */
-export function gitAccess(): Command {
+/**
+ * `git access`: what a developer types.
+ * @param and what was typed behind each `--and`
+ */
+export function gitAccess(and: readonly (readonly string[])[] = []): Command {
   const program = new Command('git-access')
     .description('windows in the gate in front of your Git hosts: ask for one, wait for it, give it back')
     .version(version(), '-V, --version')
     .addHelpText('after', HELP_AFTER)
-    .addCommand(requestCommand())
+    .addCommand(requestCommand(and))
     .addCommand(statusCommand())
     .addCommand(waitCommand())
     .addCommand(runningCommand())
@@ -33,7 +36,7 @@ export function gitAccess(): Command {
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
     .addCommand(commentCommand())
-    .addCommand(explainCommand())
+    .addCommand(explainCommand(and))
     .addCommand(loginCommand())
     .addCommand(logoutCommand())
     .addCommand(setupCommand())
@@ -41,12 +44,17 @@ export function gitAccess(): Command {
   return program.addCommand(completionCommand(program))
 }
 
-function requestCommand(): Command {
-  return wishing(asking('request', 'ask for a window'))
-    .option('--wait', 'until it is decided; Ctrl-C leaves the request standing')
-    .action(async (repository: string | undefined, options: Wish & { wait?: boolean }) => {
-      await askFor('/requests', await completeBody(repository, options), options)
-    })
+const requesting = () =>
+  wishing(asking('request', 'ask for a window, or for several as one')).option(
+    '--wait',
+    'until it is decided; Ctrl-C leaves the request standing',
+  )
+
+function requestCommand(and: readonly (readonly string[])[]): Command {
+  return requesting().action(async (repositories: string[], given: Wish) => {
+    const { body, options } = await completeBody({ repositories, options: given }, and, requesting)
+    await askFor('/requests', body, options)
+  })
 }
 
 function extendCommand(): Command {
@@ -199,17 +207,17 @@ interface Prospect {
   readonly reason?: string
 }
 
-function explainCommand(): Command {
-  return wishing(asking('explain', 'what would come of asking; nothing is asked for')).action(
-    async (repository: string | undefined, options: Wish) => {
-      const body = await completeBody(repository, options)
-      const prospect = await sendWish<Prospect>(gate(options), '/requests/explain', body)
-      if (!prospect.possible) process.exitCode = EXIT.failed
-      if (options.json) return json(prospect)
-      const rule = prospect.rules.length === 0 ? '' : ` (rule ${prospect.rules.join(', ')})`
-      data(prospect.possible ? `${prospect.for}, ${prospect.way}${rule}` : `no${rule}: ${prospect.reason}`)
-    },
-  )
+const explaining = () => wishing(asking('explain', 'what would come of asking; nothing is asked for'))
+
+function explainCommand(and: readonly (readonly string[])[]): Command {
+  return explaining().action(async (repositories: string[], given: Wish) => {
+    const { body, options } = await completeBody({ repositories, options: given }, and, explaining)
+    const prospect = await sendWish<Prospect>(gate(options), '/requests/explain', body)
+    if (!prospect.possible) process.exitCode = EXIT.failed
+    if (options.json) return json(prospect)
+    const rule = prospect.rules.length === 0 ? '' : ` (rule ${prospect.rules.join(', ')})`
+    data(prospect.possible ? `${prospect.for}, ${prospect.way}${rule}` : `no${rule}: ${prospect.reason}`)
+  })
 }
 
 const UNDECIDED = 5
@@ -219,6 +227,9 @@ function statusOf({ state }: Request): number {
 }
 
 /** @returns the exit status */
-export const main = (args: readonly string[]): Promise<number> => runCommand(gitAccess(), args)
+export function main(args: readonly string[]): Promise<number> {
+  const [first = [], ...and] = args[0] === 'request' || args[0] === 'explain' ? partsOf(args) : [args]
+  return runCommand(gitAccess(and), first)
+}
 
 if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

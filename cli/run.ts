@@ -33,7 +33,7 @@ export function version(): string {
 }
 
 /** Errors in our own voice, and as exceptions, for every command below. */
-function quiet(command: Command): void {
+export function quiet(command: Command): void {
   command.exitOverride().configureOutput({ outputError: (text, write) => write(inOurVoice(text)) })
   for (const sub of command.commands) quiet(sub)
 }

@@ -2,11 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import type { Target } from '../../config/policy/govern.ts'
 import { readDuration, writeDuration } from '../../config/units.ts'
 import { ACTIONS } from '../../grant/grant.ts'
 import { castVote, withdrawRequest } from '../decide.ts'
 import { extensionWish } from '../extend.ts'
-import { fileRequest, type Prospect, prospectOf, type Wish } from '../file.ts'
+import { beneficiaryOf, fileRequest, type Prospect, prospectOf, type Wish } from '../file.ts'
 import { findRequest, listRequests, type RegisteredRequest } from '../register/requests.ts'
 import type { Caller } from './access.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
@@ -18,6 +19,7 @@ import {
   instant,
   length,
   limit,
+  principal,
   reason,
   refPattern,
   refusals,
@@ -28,6 +30,7 @@ import { changesTheGate, enactedView, isOwn, isVisible, requestView, STATES, vie
 
 const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 const REFS_MAX = 64
+const TARGETS_MAX = 20
 /** How long an answer waits for a decision. */
 const WAIT_MILLISECONDS_MAX = 60_000
 /** How soon somebody who waits sees what another control plane decided. */
@@ -41,10 +44,19 @@ const requestId = z.string().regex(/^r-[0-9a-z]{1,40}$/, 'is no id of a request:
 
 const ticket = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
 
-export const wish = z.strictObject({
+const target = z.strictObject({
   repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
   actions: z.array(action).min(1, 'needs at least one action').max(ACTIONS.length),
   refs: z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag'),
+})
+
+export const wish = target.extend({
+  also: z
+    .array(target)
+    .max(TARGETS_MAX - 1, `a request names at most ${TARGETS_MAX} repositories`)
+    .default([])
+    .describe('decided with it as one, and opened at the same moment'),
+  principal: principal.optional().describe('who gets the windows; you, if left out'),
   ...length,
   starts_at: instant.optional().describe('when it is approved, if left out'),
   reason: reason.optional(),
@@ -101,7 +113,10 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
     async request => {
       const caller = person(callerOf(request))
       const now = await store.now()
-      return explained(prospectOf(policy.standing(), caller, addressOf(request), wishOf(request.body, now), {}, now))
+      const wish = wishOf(request.body, now)
+      const beneficiary = await beneficiaryOf(sql, caller, wish)
+      const from = { standing: policy.standing(), caller, address: addressOf(request) }
+      return explained(prospectOf({ ...from, ...(beneficiary && { beneficiary }) }, wish, {}, now))
     },
   )
 
@@ -308,15 +323,20 @@ export function wishOf(body: z.infer<typeof wish>, now: number): Wish {
   const timed = body.for !== undefined || body.expires_at !== undefined
   const window = timed ? endOf(body, { from, after: from, longest: WINDOW_MILLISECONDS_MAX }) - from : undefined
   return {
-    repository: body.repository,
-    actions: ACTIONS.filter(action => body.actions.includes(action)),
-    refs: [...new Set(body.refs.map(fullRef))],
+    ...targetOf(body),
+    also: body.also.map(targetOf),
+    ...(body.principal !== undefined && { principal: body.principal }),
     ...(window !== undefined && { window }),
     ...(starts !== undefined && { starts }),
     ...(body.reason !== undefined && { reason: body.reason }),
     ...(body.ticket !== undefined && { ticket: body.ticket }),
     ...(body.break_glass && { breakGlass: true }),
   }
+}
+
+const targetOf = ({ repository, actions, refs }: z.infer<typeof target>): Target => {
+  const inOrder = ACTIONS.filter(action => actions.includes(action))
+  return { repository, actions: inOrder, refs: [...new Set(refs.map(fullRef))] }
 }
 
 const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)

@@ -1,10 +1,10 @@
 import { z } from 'zod'
-import { describePlan } from '../../config/policy/approvers.ts'
+import { describeApprovers, describePlan } from '../../config/policy/approvers.ts'
 import { writeDuration } from '../../config/units.ts'
 import { tally, whyNoVote } from '../approval.ts'
 import type { Standing } from '../policy.ts'
 import type { RegisteredRequest } from '../register/requests.ts'
-import { ballotOf, next } from '../request.ts'
+import { ballotOf, escalatesAt, next } from '../request.ts'
 import { voterOf, withInvolved } from '../voter.ts'
 import type { Caller } from './access.ts'
 import { action, iso } from './fields.ts'
@@ -12,14 +12,15 @@ import { action, iso } from './fields.ts'
 /** A request as the API shows it, and to whom. */
 
 export const STATES = ['requested', 'approved', 'denied', 'withdrawn', 'lapsed'] as const
+const target = z.object({ repository: z.string(), actions: z.array(action), refs: z.array(z.string()) })
+
 export const requestView = z.object({
   id: z.string(),
   state: z.enum(STATES),
   principal: z.string(),
   requester: z.string(),
-  repository: z.string(),
-  actions: z.array(action),
-  refs: z.array(z.string()),
+  ...target.partial().shape,
+  targets: z.array(target).describe('all of it, decided as one; where it is one alone, it stands beside this as well'),
   for: z.string(),
   starts_at: z.string().optional(),
   reason: z.string(),
@@ -42,6 +43,10 @@ export const requestView = z.object({
   ),
   made_at: z.string(),
   lapses_at: z.string(),
+  escalates: z
+    .object({ at: z.string(), to: z.string() })
+    .optional()
+    .describe('when nobody has decided by then, these are asked as well'),
   may_decide: z.boolean().describe('whether you have a vote'),
   review: z.object({ state: z.string(), due_at: z.string() }).optional(),
   grants: z.array(z.object({ id: z.string(), state: z.string(), starts_at: z.string(), expires_at: z.string() })),
@@ -76,16 +81,20 @@ export function view(
 ): z.infer<typeof requestView> {
   const { request } = next(found.request, { kind: 'tick', at: now })
   const { asked, conditions, review } = request
-  const [target] = asked.targets
+  const targets = asked.targets.map(({ repository, actions, refs }) => {
+    return { repository, actions: [...actions], refs: [...refs] }
+  })
+  // Of several, the first alone would look like all of it to whoever decides.
+  const only = targets.length === 1 ? targets[0] : undefined
+  const escalates = request.state === 'requested' ? escalatesAt(request) : undefined
   const { waitingFor } = tally(ballotOf(request), request.votes)
   return {
     id: request.id,
     state: request.state,
     principal: asked.principal,
     requester: asked.requester,
-    repository: target?.repository ?? '',
-    actions: [...(target?.actions ?? [])],
-    refs: [...(target?.refs ?? [])],
+    ...only,
+    targets,
     for: writeDuration(asked.window),
     ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
     reason: asked.reason,
@@ -102,6 +111,9 @@ export function view(
     }),
     made_at: iso(request.made),
     lapses_at: iso(request.lapses),
+    ...(escalates !== undefined && {
+      escalates: { at: iso(escalates), to: describeApprovers(conditions.escalation?.to ?? []) },
+    }),
     may_decide: mayDecide(found, standing, caller, now),
     ...(review && { review: { state: review.state, due_at: iso(review.due) } }),
     grants: found.grants.map(({ id, starts, expires }, index) => {

@@ -2,7 +2,7 @@ import type { Sql, TransactionSql } from 'postgres'
 import type { Role } from '../../ca/token.ts'
 
 /** The roles somebody holds by any token or sign-in that is good now. Whether they are locked is another question. */
-export async function rolesOf(sql: Sql, principal: string): Promise<readonly Role[]> {
+export async function rolesOf(sql: Sql | TransactionSql, principal: string): Promise<readonly Role[]> {
   const rows = await sql<{ role: Role }[]>`
     select distinct unnest(roles) as role from (${standing(sql)}) as held where principal = ${principal}`
   return rows.map(({ role }) => role)

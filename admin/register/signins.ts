@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres'
+import type { Sql, TransactionSql } from 'postgres'
 import type { Role } from '../../ca/token.ts'
 import type { Act, Change } from './act.ts'
 import { bar } from './locks.ts'
@@ -154,6 +154,14 @@ export async function listSignins(
     ${before === undefined ? sql`` : sql`and id < ${before}`}
     order by id desc limit ${limit}`
   return rows.map(signinOf)
+}
+
+/** The groups that the identity provider named at the last sign-in that still stands. */
+export async function groupsOf(sql: Sql | TransactionSql, principal: string): Promise<readonly string[]> {
+  const [row] = await sql<{ groups: string[] }[]>`
+    select groups from control.signin where principal = ${principal} and ended is null and expires > now()
+    order by id desc limit 1`
+  return row?.groups ?? []
 }
 
 /** What decides, besides the signature of its token, whether a sign-in may be used, and who it is by now. */

@@ -1,15 +1,20 @@
 import type { Client } from '../client.ts'
 import { data, plain, say, table, when } from '../say.ts'
 
+/** What is asked for of one repository. */
+export interface Target {
+  readonly repository: string
+  readonly actions: readonly string[]
+  readonly refs: readonly string[]
+}
+
 /** A request as the gate shows it. */
 export interface Request {
   readonly id: string
   readonly state: 'requested' | 'approved' | 'denied' | 'withdrawn' | 'lapsed'
   readonly principal: string
   readonly requester: string
-  readonly repository: string
-  readonly actions: readonly string[]
-  readonly refs: readonly string[]
+  readonly targets: readonly Target[]
   readonly for: string
   /** The hours, where there is a window each time they come. */
   readonly recurring?: string
@@ -31,6 +36,7 @@ export interface Request {
   }[]
   readonly made_at: string
   readonly lapses_at: string
+  readonly escalates?: { readonly at: string; readonly to: string }
   readonly may_decide: boolean
   readonly grants: readonly {
     readonly id: string
@@ -51,18 +57,23 @@ export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
 export function requestTable(requests: readonly Request[]): void {
   table(
     ['ID', 'PRINCIPAL', 'REPOSITORY', 'ACTIONS', 'REFS', 'FOR', 'STATE', 'WAITS FOR', 'LAPSES', 'REASON'],
-    requests.map(request => [
-      request.id,
-      request.principal,
-      request.repository,
-      request.actions.join(','),
-      request.refs.join(',') || '*',
-      lengthOf(request),
-      request.state,
-      request.waiting_for ?? '',
-      request.state === 'requested' ? when(request.lapses_at) : '',
-      [request.ticket, request.reason].filter(Boolean).join(' '),
-    ]),
+    requests.flatMap(request =>
+      request.targets.map(({ repository, actions, refs }, index) => {
+        const what = [repository, actions.join(','), refs.join(',') || '*']
+        // Decided as one, and so under one id.
+        if (index > 0) return ['', '', ...what]
+        return [
+          request.id,
+          request.principal,
+          ...what,
+          lengthOf(request),
+          request.state,
+          request.waiting_for ?? '',
+          request.state === 'requested' ? when(request.lapses_at) : '',
+          [request.ticket, request.reason].filter(Boolean).join(' '),
+        ]
+      }),
+    ),
   )
 }
 
@@ -72,9 +83,11 @@ export function showRequest(request: Request): void {
   const rows: [string, string | undefined][] = [
     ['state', request.state],
     ['for', requester === principal ? principal : `${principal}, asked by ${requester}`],
-    ['repository', request.repository],
-    ['actions', request.actions.join(', ')],
-    ['refs', request.refs.join(', ') || 'every branch and tag'],
+    ...request.targets.flatMap(({ repository, actions, refs }): [string, string][] => [
+      ['repository', repository],
+      ['actions', actions.join(', ')],
+      ['refs', refs.join(', ') || 'every branch and tag'],
+    ]),
     [
       'window',
       `${lengthOf(request)} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`,
@@ -85,6 +98,7 @@ export function showRequest(request: Request): void {
     ['policy', [request.policy, ...request.rules].join(', ')],
     ['approvers', request.approvers],
     ['waits for', request.waiting_for],
+    ['goes on to', request.escalates && `${request.escalates.to}, ${when(request.escalates.at)}`],
     ...request.votes.map(({ by, says, at, comment }): [string, string] => {
       return [says, `${by}, ${when(at)}${comment === undefined ? '' : `: ${comment}`}`]
     }),
@@ -144,7 +158,13 @@ export async function untilDecided(client: Client, id: string, until = Number.PO
 
 /** A line for a person who decides, with nothing in it that a terminal would act on. */
 export function sayAsked(request: Request): void {
-  const what = `${request.actions.join(',')} ${request.repository} ${request.refs.join(',') || '(every branch and tag)'}`
+  const { principal, requester } = request
+  const who = requester === principal ? principal : `${principal} (asked by ${requester})`
+  const what = request.targets
+    .map(({ repository, actions, refs }) => {
+      return `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
+    })
+    .join(' and ')
   const why = [request.ticket, request.reason].filter(Boolean).join(' ')
-  data(plain(`${request.id}  ${request.principal}  ${what}  for ${lengthOf(request)}  ${why}`.trimEnd()))
+  data(plain(`${request.id}  ${who}  ${what}  for ${lengthOf(request)}  ${why}`.trimEnd()))
 }

@@ -4,7 +4,7 @@ import type { Client } from '../client.ts'
 import { type Common, gate } from '../command.ts'
 import { plain } from '../say.ts'
 import { pathOf, type Request, sayOutcome, untilDecided } from './request.ts'
-import { bodyOf, sendWish, type Wish } from './wish.ts'
+import { type Aim, bodyOf, sendWish, type Wish } from './wish.ts'
 
 /**
  * `git access run -- git push`: runs a command, and where the gate refuses it for want of a window asks for exactly what the
@@ -38,8 +38,8 @@ export async function run(command: readonly string[], options: RunOptions): Prom
   }
 }
 
-async function ask(client: Client, { repository, wish }: AskedLine, options: RunOptions): Promise<Request> {
-  return await sendWish<Request>(client, '/requests', bodyOf(repository, { ...wish, ...besides(options) }))
+async function ask(client: Client, { aim, length }: AskedLine, options: RunOptions): Promise<Request> {
+  return await sendWish<Request>(client, '/requests', bodyOf([aim], { ...length, ...besides(options) }))
 }
 
 /** The request that the gate filed by itself; with what was said here besides, it is asked for anew. */
@@ -47,8 +47,8 @@ async function filed(client: Client, id: string, options: RunOptions): Promise<R
   const request = await client.call<Request>('GET', pathOf(id))
   const more = besides(options)
   if (request.state !== 'requested' || Object.keys(more).length === 0) return request
-  const { repository, actions, refs } = request
-  return await sendWish<Request>(client, '/requests', { repository, actions, refs, ...more })
+  const [first, ...also] = request.targets
+  return await sendWish<Request>(client, '/requests', { ...first, also, ...more })
 }
 
 function besides({ for: length, reason, ticket }: RunOptions): Pick<Wish, 'for' | 'reason' | 'ticket'> {
@@ -89,8 +89,8 @@ export function filedIn(said: string): { readonly text: string; readonly id: str
 
 interface AskedLine {
   readonly text: string
-  readonly repository: string
-  readonly wish: Wish
+  readonly aim: Aim
+  readonly length: Pick<Wish, 'for'>
 }
 
 /** What the last refusal says is to be asked for. */
@@ -101,12 +101,12 @@ export function askedIn(said: string): AskedLine | undefined {
   const given = (option: string) => words.flatMap((word, at) => (word === option ? (words[at + 1] ?? []) : []))
   const flags = ['push', 'fetch', 'archive', 'delete', 'tag', 'force'].filter(flag => words.includes(`--${flag}`))
   const [length] = given('--for')
-  const wish: Wish = {
+  const aim = {
+    repositories: [repository],
     ...Object.fromEntries(flags.map(flag => [flag, true])),
     ref: given('--ref'),
-    ...(length !== undefined && { for: length }),
   }
-  return { text, repository, wish }
+  return { text, aim, length: length === undefined ? {} : { for: length } }
 }
 
 const PROGRESS_MILLISECONDS = 1_000

@@ -2,10 +2,12 @@ import { createInterface } from 'node:readline/promises'
 import { type Command, Option } from 'commander'
 import type { Client } from '../client.ts'
 import { type Common, several } from '../command.ts'
+import { quiet } from '../run.ts'
 import { CommandError, EXIT } from '../say.ts'
 
-/** What somebody types who asks for a window. */
-export interface Wish extends Common {
+/** What is wanted of some repositories. */
+export interface Aim {
+  readonly repositories: readonly string[]
   readonly push?: boolean
   readonly fetch?: boolean
   readonly force?: boolean
@@ -14,6 +16,11 @@ export interface Wish extends Common {
   readonly archive?: boolean
   readonly action?: string[]
   readonly ref?: string[]
+}
+
+/** What somebody types who asks for a window. */
+export interface Wish extends Common, Omit<Aim, 'repositories'> {
+  readonly principal?: string
   readonly for?: string
   readonly until?: string
   readonly from?: string
@@ -26,7 +33,7 @@ export interface Wish extends Common {
 /** The options that say what is asked for. */
 export function wishing(command: Command): Command {
   return command
-    .argument('[repository]', '<upstream>/<path>, without .git; * within a part, ** across parts')
+    .argument('[repository...]', '<upstream>/<path>, without .git; * within a part, ** across parts')
     .option('--push', 'create and update branches; with tags named by --ref, create those')
     .option('--fetch', 'clone and fetch')
     .option('--force', 'move branches that are no fast-forward')
@@ -41,43 +48,78 @@ export function wishing(command: Command): Command {
         several,
       ),
     )
+    .option('--and <repository...>', 'with it, decided as one: acme/web --fetch')
     .option('--for <duration>', 'how long: 30m, 2h, "2 hours"; the usual length, if left out')
     .option('--until <time>', 'when it ends, instead of --for: 2026-01-31T18:00:00Z')
     .option('--from <time>', 'when it begins; at the approval, if left out')
     .option('--reason <text>', 'why')
     .option('--ticket <id>', 'what it belongs to')
+    .option('--principal <name>', 'who gets the window, if not you')
     .option('--break-glass', 'at once, where the policy allows it; it is reviewed afterwards')
     .option('--recurring', 'each time that the hours come which the policy names, for so long ahead')
 }
 
-/** What the options leave open is asked of the person, where one sits there; then as `bodyOf`. */
-export async function completeBody(repository: string | undefined, wish: Wish): Promise<object> {
-  if (!process.stdin.isTTY) return bodyOf(repository, wish)
-  const named = repository ?? (await ask('repository, as <upstream>/<path>: '))
-  if (actionsOf(wish).size > 0) return bodyOf(named, wish)
+/** What was typed between one `--and` and the next. */
+export function partsOf(args: readonly string[]): readonly (readonly string[])[] {
+  const at = args.indexOf('--and')
+  return at < 0 ? [args] : [args.slice(0, at), ...partsOf(args.slice(at + 1))]
+}
+
+/**
+ * The wish that all of its parts make: each names what it wants of its own repositories; what holds for all of them may stand
+ * in any. What is left open is asked of the person, where one sits there.
+ *
+ * @param more the words of the further parts, read as the first one was
+ */
+export async function completeBody(
+  first: { readonly repositories: readonly string[]; readonly options: Wish },
+  more: readonly (readonly string[])[],
+  command: () => Command,
+): Promise<{ readonly body: object; readonly options: Wish }> {
+  const parts = more.map(words => {
+    const part = command()
+    quiet(part)
+    const { args } = part.parse([...words], { from: 'user' })
+    return { repositories: args, options: part.opts<Wish>() }
+  })
+  const all: Wish = Object.assign({}, first.options, ...parts.map(({ options }) => options))
+  const [{ options, ...aim }, ...rest] = [await completed({ ...first, all }), ...parts]
+  const aims = [aim, ...rest.map(part => ({ ...part.options, repositories: part.repositories }))]
+  return { body: bodyOf(aims, { ...all, ...options }), options: all }
+}
+
+const REPOSITORIES = 'repository, as <upstream>/<path>: '
+
+/** The first part, with the answers to what it left open. */
+async function completed(given: {
+  readonly repositories: readonly string[]
+  readonly options: Wish
+  readonly all: Wish
+}): Promise<Aim & { readonly options: Pick<Wish, 'for'> }> {
+  const { repositories, options, all } = given
+  const aim = { ...options, repositories }
+  if (!process.stdin.isTTY) return { ...aim, options: {} }
+  const named = repositories.length > 0 ? repositories : (await ask(REPOSITORIES)).split(/[\s,]+/).filter(Boolean)
+  if (actionsOf(options).size > 0) return { ...aim, repositories: named, options: {} }
   const what = await ask('what for, of push fetch force delete tag archive [push]: ')
   const wanted = what === '' ? ['push'] : what.split(/[\s,]+/)
   const unknown = wanted.find(word => !ASKABLE.has(word))
   if (unknown !== undefined) throw new CommandError(EXIT.usage, `${JSON.stringify(unknown)} is nothing to ask for`)
-  const ref = wish.ref ?? several(await ask('branch or pattern [every branch and tag]: '))
-  const length = wish.for ?? ((wish.until === undefined && (await ask('for how long [the usual]: '))) || undefined)
+  const ref = options.ref ?? several(await ask('branch or pattern [every branch and tag]: '))
+  const length = all.for ?? ((all.until === undefined && (await ask('for how long [the usual]: '))) || undefined)
   const asked = Object.fromEntries(wanted.map(word => [word, true]))
-  return bodyOf(named, { ...wish, ...asked, ref, ...(length !== undefined && { for: length }) })
+  return { ...aim, ...asked, ref, repositories: named, options: length === undefined ? {} : { for: length } }
 }
 
 const ASKABLE: ReadonlySet<string> = new Set(['push', 'fetch', 'force', 'delete', 'tag', 'archive'])
 
 /** The same as the gate wants it. */
-export function bodyOf(repository: string | undefined, wish: Wish): object {
-  if (repository === undefined) throw new CommandError(EXIT.usage, 'which repository', 'name it: <upstream>/<path>')
-  const actions = actionsOf(wish)
-  if (actions.size === 0) {
-    throw new CommandError(EXIT.usage, 'what for', 'say --push, --fetch, --force, --delete, --tag or --archive')
-  }
+export function bodyOf(aims: readonly Aim[], wish: Omit<Wish, keyof Aim>): object {
+  const [first, ...also] = aims.flatMap(targetsOf)
   return {
-    repository: repository.replace(/\.git$/, ''),
-    actions: [...actions],
-    refs: wish.ref ?? [],
+    ...first,
+    ...(also.length > 0 && { also }),
+    principal: wish.principal,
     for: wish.for,
     expires_at: wish.until,
     starts_at: wish.from,
@@ -88,17 +130,27 @@ export function bodyOf(repository: string | undefined, wish: Wish): object {
   }
 }
 
-function actionsOf(wish: Wish): ReadonlySet<string> {
-  const refs = wish.ref ?? []
+function targetsOf(aim: Aim): { readonly repository: string; readonly actions: string[]; readonly refs: string[] }[] {
+  if (aim.repositories.length === 0)
+    throw new CommandError(EXIT.usage, 'which repository', 'name it: <upstream>/<path>')
+  const actions = [...actionsOf(aim)]
+  if (actions.length === 0) {
+    throw new CommandError(EXIT.usage, 'what for', 'say --push, --fetch, --force, --delete, --tag or --archive')
+  }
+  return aim.repositories.map(name => ({ repository: name.replace(/\.git$/, ''), actions, refs: aim.ref ?? [] }))
+}
+
+function actionsOf(aim: Omit<Aim, 'repositories'>): ReadonlySet<string> {
+  const refs = aim.ref ?? []
   const isTag = (ref: string) => ref.startsWith('refs/tags/')
-  const actions = new Set(wish.action ?? [])
-  if (wish.fetch) actions.add('fetch')
-  if (wish.push && (refs.length === 0 || !refs.every(isTag))) actions.add('create').add('update')
-  if (wish.push && refs.some(isTag)) actions.add('tag')
-  if (wish.force) actions.add('force')
-  if (wish.delete) actions.add('delete')
-  if (wish.tag) actions.add('tag')
-  if (wish.archive) actions.add('archive')
+  const actions = new Set(aim.action ?? [])
+  if (aim.fetch) actions.add('fetch')
+  if (aim.push && (refs.length === 0 || !refs.every(isTag))) actions.add('create').add('update')
+  if (aim.push && refs.some(isTag)) actions.add('tag')
+  if (aim.force) actions.add('force')
+  if (aim.delete) actions.add('delete')
+  if (aim.tag) actions.add('tag')
+  if (aim.archive) actions.add('archive')
   return actions
 }
 

@@ -25,17 +25,37 @@ export const NOBODY: Plan = { steps: [] }
 export const peopleNeeded = (plan: Plan): number => plan.steps.reduce((sum, step) => sum + step.slots.length, 0)
 
 /**
- * One plan that fills all of these. A step that two of them share word for word is asked once: who approves sees the whole
- * request. Otherwise steps follow each other and want different people.
+ * One plan that fills all of these. Who approves sees the whole request, so a step that another of the plans asks for as well,
+ * with as many slots or more, is asked once. Otherwise steps follow each other and want different people, as those of one plan
+ * always do, even where they read the same.
  */
 export function mergePlans(plans: readonly Plan[]): Plan {
-  const steps = new Map<string, Step>()
-  for (const step of plans.flatMap(plan => plan.steps)) {
-    const key = JSON.stringify(step.slots.map(slot => slot.map(approverText).sort()).sort())
-    if (!steps.has(key)) steps.set(key, step)
+  const steps: Step[] = []
+  for (const plan of plans) {
+    const filled = new Set<number>()
+    for (const step of plan.steps) {
+      const free = (fits: (other: Step) => boolean) => steps.findIndex((other, at) => !filled.has(at) && fits(other))
+      const wider = free(other => holds(other, step))
+      const narrower = wider < 0 ? free(other => holds(step, other)) : -1
+      const at = wider >= 0 ? wider : narrower >= 0 ? narrower : steps.length
+      if (at !== wider) steps[at] = step
+      filled.add(at)
+    }
   }
-  return { steps: [...steps.values()] }
+  return { steps }
 }
+
+/** Whether a step has each slot of another, as often. */
+function holds(wide: Step, narrow: Step): boolean {
+  const left = wide.slots.map(slotKey)
+  return narrow.slots.map(slotKey).every(key => {
+    const at = left.indexOf(key)
+    if (at >= 0) left.splice(at, 1)
+    return at >= 0
+  })
+}
+
+const slotKey = (slot: Slot): string => slot.map(approverText).sort().join(' ')
 
 /** The same plan with at least `people` slots: the last step is asked of more of the same approvers. */
 export function raisePlan(plan: Plan, people: number): Plan {

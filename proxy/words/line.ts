@@ -3,6 +3,8 @@ export interface Line {
   readonly words: readonly string[]
   readonly flags: ReadonlySet<string>
   readonly values: ReadonlyMap<string, string>
+  /** What stands behind `--and`, where the word knows it. */
+  readonly and?: Line
 }
 
 /**
@@ -13,8 +15,14 @@ export interface Line {
  */
 export function readLine(
   args: readonly string[],
-  known: { readonly flags?: readonly string[]; readonly values?: readonly string[] },
+  known: { readonly flags?: readonly string[]; readonly values?: readonly string[]; readonly and?: boolean },
 ): Line | string {
+  const end = known.and ? args.indexOf('--and') : -1
+  if (end >= 0) {
+    const [line, and] = [readLine(args.slice(0, end), known), readLine(args.slice(end + 1), known)]
+    if (typeof line === 'string') return line
+    return typeof and === 'string' ? and : { ...line, and }
+  }
   const words: string[] = []
   const flags = new Set<string>()
   const values = new Map<string, string>()
@@ -38,7 +46,7 @@ export function readLine(
   return empty === undefined ? { words, flags, values } : `--${empty[0]} needs a value`
 }
 
-function available({ flags = [], values = [] }: Parameters<typeof readLine>[1]): string {
-  const names = [...flags, ...values].map(name => `--${name}`)
+function available({ flags = [], values = [], and }: Parameters<typeof readLine>[1]): string {
+  const names = [...flags, ...values, ...(and ? ['and'] : [])].map(name => `--${name}`)
   return names.length === 0 ? '' : `; there is ${names.join(', ')}`
 }

@@ -7,9 +7,12 @@ export interface Request {
   readonly id: string
   readonly state: 'requested' | 'approved' | 'denied' | 'withdrawn' | 'lapsed'
   readonly principal: string
-  readonly repository: string
-  readonly actions: readonly string[]
-  readonly refs: readonly string[]
+  readonly requester: string
+  readonly targets: readonly {
+    readonly repository: string
+    readonly actions: readonly string[]
+    readonly refs: readonly string[]
+  }[]
   readonly for: string
   /** The hours, where there is a window each time they come. */
   readonly recurring?: string
@@ -39,13 +42,21 @@ export function askedBy({ caller, gone }: CommandContext, control: ControlPlane)
 
 export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
 
+/** More than a request can hold: what is cut off would be decided unseen. */
+const LINE_CHARACTERS_MAX = 1 << 20
+
 /** Exactly what is asked for, on one line. */
 export function lineOf(request: Request): string {
-  const { id, principal, repository, actions, refs, recurring, ticket, reason } = request
-  const what = `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
+  const { id, principal, requester, targets, recurring, ticket, reason } = request
+  const what = targets
+    .map(({ repository, actions, refs }) => {
+      return `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
+    })
+    .join(' and ')
+  const who = requester === principal ? principal : `${principal} (asked by ${requester})`
   const why = [ticket, reason].filter(Boolean).join(' ')
   const length = recurring === undefined ? request.for : `${recurring}, ${request.for}`
-  return printable(`${id}  ${principal}  ${what}  for ${length}  ${why}`, 1_000)
+  return printable(`${id}  ${who}  ${what}  for ${length}  ${why}`, LINE_CHARACTERS_MAX)
 }
 
 /** What became of it, a sentence a line. */

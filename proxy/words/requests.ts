@@ -12,23 +12,21 @@ import { say, wordOf } from './word.ts'
 
 /** Exit status 0 is "approved", as of `git access wait`. */
 const UNDECIDED = 5
+const ACTION_FLAGS = ['push', 'fetch', 'force', 'delete', 'tag', 'archive'] as const
 
 export function requestWords(control: ControlPlane): Record<string, OwnCommand> {
   const word = wordOf(control)
 
   return {
-    request: word(
-      { flags: [...ACTION_FLAGS, 'wait', 'break-glass', 'recurring'], values: ['ref', 'for', 'reason', 'ticket'] },
-      'request REPOSITORY --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--for 2h] [--reason …] [--ticket ID] [--wait]',
-      async (line, asked, context) => {
-        let request = await asked.post<Request>('/requests', wishOf(line))
-        tell(context, request)
-        if (!line.flags.has('wait') || request.state !== 'requested') return 0
-        request = await untilDecided(asked, request.id, context.gone)
-        tell(context, request)
-        return statusOf(request)
-      },
-    ),
+    request: word(WISH, `request ${WISH_USAGE} [--wait]`, async (line, asked, context) => {
+      let request = await asked.post<Request>('/requests', wishOf(line))
+      tell(context, request)
+      const waits = partsOf(line).some(({ flags }) => flags.has('wait'))
+      if (!waits || request.state !== 'requested') return 0
+      request = await untilDecided(asked, request.id, context.gone)
+      tell(context, request)
+      return statusOf(request)
+    }),
 
     wait: word({}, 'wait r-…', async (line, asked, context) => {
       const request = await untilDecided(asked, onlyId(line), context.gone)
@@ -83,28 +81,43 @@ async function vote(says: 'approve' | 'deny', line: Line, asked: Asked, context:
   return 0
 }
 
-const ACTION_FLAGS = ['push', 'fetch', 'force', 'delete', 'tag', 'archive'] as const
+const WISH = {
+  flags: [...ACTION_FLAGS, 'wait', 'break-glass', 'recurring'],
+  values: ['ref', 'for', 'reason', 'ticket', 'principal'],
+  and: true,
+} as const
+const WISH_USAGE =
+  'REPOSITORY… --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--and REPOSITORY… --fetch …] [--for 2h] [--reason …] [--ticket ID] [--principal NAME]'
 
-/** As `git access request` reads its options. */
-function wishOf({ words, flags, values }: Line): object {
-  const [repository, ...more] = words
-  if (repository === undefined || more.length > 0) throw new ControlError(2, 'name one repository: <upstream>/<path>')
+/** As `git access request` reads its options: each part says what it wants, and any of them what holds for all. */
+function wishOf(line: Line): object {
+  const parts = partsOf(line)
+  const [first, ...also] = parts.flatMap(targetsOf)
+  const values = new Map(parts.flatMap(part => [...part.values]))
+  const says = (flag: string) => parts.some(({ flags }) => flags.has(flag))
+  return {
+    ...first,
+    ...(also.length > 0 && { also }),
+    principal: values.get('principal'),
+    for: values.get('for'),
+    reason: values.get('reason'),
+    ticket: values.get('ticket'),
+    ...(says('break-glass') && { break_glass: true }),
+    ...(says('recurring') && { recurring: true }),
+  }
+}
+
+const partsOf = (line: Line): Line[] => [line, ...(line.and ? partsOf(line.and) : [])]
+
+function targetsOf({ words, flags, values }: Line): object[] {
+  if (words.length === 0) throw new ControlError(2, 'name a repository: <upstream>/<path>')
   const refs = (values.get('ref') ?? '').split(/[\s,]+/).filter(ref => ref !== '')
   const isTag = (ref: string) => ref.startsWith('refs/tags/')
   const actions = new Set<string>(ACTION_FLAGS.filter(flag => flag !== 'push' && flags.has(flag)))
   if (flags.has('push') && (refs.length === 0 || !refs.every(isTag))) actions.add('create').add('update')
   if (flags.has('push') && refs.some(isTag)) actions.add('tag')
   if (actions.size === 0) throw new ControlError(2, 'say what for')
-  return {
-    repository: repository.replace(/\.git$/, ''),
-    actions: [...actions],
-    refs,
-    for: values.get('for'),
-    reason: values.get('reason'),
-    ticket: values.get('ticket'),
-    ...(flags.has('break-glass') && { break_glass: true }),
-    ...(flags.has('recurring') && { recurring: true }),
-  }
+  return words.map(name => ({ repository: name.replace(/\.git$/, ''), actions: [...actions], refs }))
 }
 
 function onlyId({ words }: Line): string {

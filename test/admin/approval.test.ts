@@ -140,6 +140,11 @@ describe('delegates', () => {
 describe('plans', () => {
   test('of a bundle: a step two repositories share is asked once, others follow', () => {
     expect(mergePlans([plan([LEADS]), plan([SECURITY]), plan([LEADS])])).toEqual(plan([LEADS], [SECURITY]))
+    expect(mergePlans([plan([LEADS]), plan([LEADS, LEADS])])).toEqual(plan([LEADS, LEADS]))
+    expect(mergePlans([plan([LEADS, LEADS]), plan([LEADS], [SECURITY])])).toEqual(plan([LEADS, LEADS], [SECURITY]))
+    // Steps that read the same are two people all the same.
+    expect(mergePlans([plan([LEADS], [LEADS])])).toEqual(plan([LEADS], [LEADS]))
+    expect(mergePlans([plan([LEADS], [LEADS]), plan([LEADS])])).toEqual(plan([LEADS], [LEADS]))
   })
 
   test('are raised to the number of people a class wants', () => {
@@ -170,6 +175,25 @@ test('a plan is never filled by fewer people than it has slots, nor by anybody i
       expect(result.satisfied).toBe(result.counted === of.steps.flatMap(step => step.slots).length)
       expect(result.satisfied).toBe(result.waitingFor.length === 0)
     }),
+    { numRuns: 2_000 },
+  )
+})
+
+test('whoever fills the one plan of several rules fills the plan of each (property)', () => {
+  const slot = fc.constantFrom<Approver[]>(LEADS, SECURITY, [...LEADS, ...SECURITY])
+  const steps = fc.array(fc.array(slot, { minLength: 1, maxLength: 2 }), { minLength: 1, maxLength: 3 })
+  const groups = fc.subarray(['leads', 'security'], { minLength: 1 })
+  fc.assert(
+    fc.property(
+      fc.array(steps, { minLength: 1, maxLength: 3 }),
+      fc.array(groups, { maxLength: 6 }),
+      (plans, people) => {
+        const voters = people.map((held, index) => voter(`p${index}`, held))
+        const each = plans.map(one => plan(...one))
+        if (!satisfied(ballot(mergePlans(each)), ...voters)) return
+        for (const one of each) expect(satisfied(ballot(one), ...voters)).toBe(true)
+      },
+    ),
     { numRuns: 2_000 },
   )
 })

@@ -5,10 +5,12 @@ import type { Caller } from '../../admin/api/access.ts'
 import { castVote, withdrawRequest } from '../../admin/decide.ts'
 import { fileRequest, type Wish } from '../../admin/file.ts'
 import { createPolicyInForce, type Standing } from '../../admin/policy.ts'
+import { endGrant } from '../../admin/register/grants.ts'
 import { findRequest } from '../../admin/register/requests.ts'
 import { sweepRequests } from '../../admin/sweep.ts'
 import { loadPolicy } from '../../config/policy/load.ts'
 import { isObserved } from '../../grant/observe.ts'
+import { GRANTS_PER_PRINCIPAL_MAX } from '../../grant/store.ts'
 import { temporaryFolder } from '../support/program.ts'
 import { type Engines, HOUR, startEngines } from './control.ts'
 
@@ -24,6 +26,7 @@ requests:
     repositories: acme/quiet
     approvers: leads
     escalate: { after: 20m, to: [kim] }
+  - { name: hers, trigger: push, repositories: own/dana, who: person:dana, approvers: leads }
   - { name: export, trigger: fetch, repositories: acme/export, approvers: leads, budget: { uses: 3, bytes: 2GB } }
   - { name: itself, trigger: fetch, repositories: acme/**, automatic: { quota: 2 per day } }
   - { name: one, trigger: push, repositories: acme/**, approvers: leads, timeout: 2h, window: 4h }
@@ -174,6 +177,76 @@ describe('a request', () => {
     const answers = await Promise.allSettled(fetches)
     expect(answers.filter(({ status }) => status === 'fulfilled')).toHaveLength(2)
     expect(await engines.records('request.approved')).toHaveLength(2)
+  })
+
+  test('for several repositories is decided as one, opens them at one moment, and each ends by itself', async () => {
+    const enact = engines.enact()
+    const two = { repository: 'acme/two', actions: ['update'], refs: ['refs/heads/main'] } as const
+    const { found } = await ask({ also: [two, { ...two, actions: ['create'] }] })
+    const { id } = found.request
+    // Each repository's rule is met: one lead is enough for the first; the second wants two, of whom she is one.
+    await vote(id, 'mona')
+    expect(await standingGrants(id)).toBe(0)
+    await vote(id, 'raj')
+    await enact.settle(5_000)
+    const live = await engines.store.live('dana')
+    expect(live.map(({ repository }) => repository).toSorted()).toEqual(['acme/api', 'acme/two', 'acme/two'])
+    expect(new Set(live.map(({ starts }) => starts)).size).toBe(1)
+    const [first] = live.filter(({ repository }) => repository === 'acme/api')
+    await endGrant(engines.act, { id: first?.id ?? '', how: 'revoked', by: 'root', reason: 'enough' })
+    const { grants } = (await findRequest(engines.sql, id))!
+    expect(grants.filter(({ ended }) => ended === undefined).map(({ repository }) => repository)).toEqual([
+      'acme/two',
+      'acme/two',
+    ])
+  })
+
+  test('for several of which one cannot be had opens none', async () => {
+    const other = { repository: 'other/api', actions: ['update'], refs: [] } as const
+    await expect(ask({ also: [other] })).rejects.toMatchObject({ status: 403 })
+    expect(await engines.records()).toEqual([])
+    // Room for all of them, or for none.
+    const { found } = await ask({ also: [{ ...other, repository: 'acme/b' }] })
+    await engines.sql`
+      insert into control.grant (id, principal, repository, actions, refs, starts, expires, reason, issued_by)
+      select 'g-' || n, 'dana', 'acme/x', '{fetch}', '{}', now(), now() + interval '1 hour', 'x', 'root'
+      from generate_series(1, ${GRANTS_PER_PRINCIPAL_MAX - 1}) as n`
+    await expect(vote(found.request.id, 'mona')).rejects.toThrow(/holds .* grants already/)
+    expect(await standingGrants(found.request.id)).toBe(0)
+    expect((await findRequest(engines.sql, found.request.id))?.request).toMatchObject({ state: 'requested', votes: [] })
+  })
+
+  test('for several is the same in whatever order they are named, and starts over when one of them changes', async () => {
+    const also = [{ repository: 'acme/b', actions: ['update'], refs: [] }] as const
+    const first = await ask({ repository: 'acme/two', also })
+    const { id } = first.found.request
+    await vote(id, 'mona')
+    const turned = await ask({ ...also[0], also: [{ ...push, repository: 'acme/two' }] })
+    expect([turned.filed, turned.found.request.id, turned.found.request.votes.length]).toEqual(['same', id, 1])
+    const longer = await ask({ repository: 'acme/two', also, window: HOUR / 2 })
+    expect([longer.filed, longer.found.request.id, longer.found.request.votes.length]).toEqual(['changed', id, 0])
+  })
+
+  test('for somebody else is that person’s by their rule, and neither of the two approves it', async () => {
+    const { found } = await ask({ principal: 'eve' }, 'raj')
+    const { id, asked } = found.request
+    expect([asked.principal, asked.requester]).toEqual(['eve', 'raj'])
+    await expect(vote(id, 'raj')).rejects.toThrow(/nobody approves/)
+    await expect(vote(id, caller('eve', ['admin']))).rejects.toThrow(/nobody approves/)
+    await vote(id, 'mona')
+    expect((await findRequest(engines.sql, id))?.grants).toMatchObject([{ principal: 'eve' }])
+    // Who asked takes it back; a third does not.
+    await expect(withdraw(id, 'mona')).rejects.toThrow(/no request of yours/)
+    await withdraw(id, 'raj')
+    expect(await standingGrants(id)).toBe(0)
+  })
+
+  test('for somebody else opens nothing that nobody approves, whose rule does not name them, or for a job', async () => {
+    await expect(ask({ principal: 'eve', actions: ['fetch'] })).rejects.toThrow(/only eve can ask for it/)
+    await expect(ask({ principal: 'eve', repository: 'own/dana' })).rejects.toMatchObject({ status: 403 })
+    expect((await ask({ principal: 'dana', repository: 'own/dana' }, 'raj')).found.request.state).toBe('requested')
+    await expect(ask({ principal: 'ci:github:acme/build' })).rejects.toThrow(/a job asks for itself/)
+    expect(await engines.records('grant.issued')).toEqual([])
   })
 
   test('by a rule whose bounds the gate would not keep is refused', async () => {

@@ -94,6 +94,62 @@ describe('git access request', () => {
     expect(await stateOf(first.stdout.trim())).toBe('requested')
   })
 
+  test('several repositories are one request: the approver sees all of it, and every window opens with the one answer', async () => {
+    const made = await access(
+      'dana',
+      ...['request', 'acme/b1', 'acme/b2', '--push', '--ref', 'main', '--and', 'acme/b3', '--push', '--ref', 'dev'],
+      ...['--reason', 'all at once', '--for', '2h'],
+    )
+    const id = made.stdout.trim()
+    const told = JSON.parse((await request('mona', 'show', id, '--json')).stdout)
+    // A program that knows of one repository only is not shown a part as if it were all.
+    expect(told).not.toHaveProperty('repository')
+    expect(told).toMatchObject({
+      targets: [
+        { repository: 'acme/b1', refs: ['refs/heads/main'] },
+        { repository: 'acme/b2', refs: ['refs/heads/main'] },
+        { repository: 'acme/b3', refs: ['refs/heads/dev'] },
+      ],
+      for: '2h',
+    })
+    expect((await request('mona', 'list')).stdout).toMatch(
+      new RegExp(`^${id} +dana +acme/b1 .*\n +acme/b2 +create,update +refs/heads/main\n +acme/b3 .*dev$`, 'm'),
+    )
+    const approved = await request('mona', 'approve', id)
+    expect(approved.stdout).toContain(
+      'create,update acme/b1 refs/heads/main and create,update acme/b2 refs/heads/main and create,update acme/b3 refs/heads/dev',
+    )
+    const { grants } = await shown(id)
+    expect(new Set(grants.map(({ state }) => state))).toEqual(new Set(['live']))
+    expect(grants).toHaveLength(3)
+    // Each can be given back by itself, and what is left is made longer as one.
+    await access('dana', 'release', grants[1]?.id ?? '')
+    const more = (await access('dana', 'extend', id, '--for', '3h')).stdout.trim()
+    await request('mona', 'approve', more)
+    const after = (await shown(id)).grants
+    expect(after.map(({ state }) => state)).toEqual(['live', 'released', 'live'])
+    expect(after.map(({ expires_at }, at) => expires_at > (grants[at]?.expires_at ?? ''))).toEqual([true, false, true])
+  })
+
+  test('is asked for somebody else, who then sees it and has the window', async () => {
+    const made = await access(
+      'raj',
+      'request',
+      'acme/hers',
+      '--push',
+      '--ref',
+      'main',
+      '--principal',
+      'dana',
+      '--reason',
+      'x',
+    )
+    const id = made.stdout.trim()
+    expect((await request('mona', 'approve', id)).stdout).toContain('dana (asked by raj)')
+    expect((await access('dana', 'status')).stdout).toMatch(/^g-\S+ +acme\/hers /m)
+    expect((await access('dana', 'release', id)).status).toBe(0)
+  })
+
   test('where the policy opens by itself, it is approved at once', async () => {
     const made = await access('dana', 'request', 'acme/api', '--fetch')
     expect(made.stderr).toMatch(/^drawbridge: r-\S+ is approved: g-\S+ is live, to /)
@@ -102,6 +158,13 @@ describe('git access request', () => {
   test.each<[string, string[], number, RegExp]>([
     ['no action', ['acme/api'], 2, /what for\n.*hint: say --push, --fetch/],
     ['no repository', ['--push'], 2, /which repository/],
+    ['nothing behind --and', ['acme/api', '--push', '--and'], 2, /which repository/],
+    [
+      'what is mistyped behind --and',
+      ['acme/api', '--push', '--and', 'acme/b', '--pull'],
+      2,
+      /unknown option '--pull'/,
+    ],
     ['a bad repository', ['acme', '--push', '--reason', 'x'], 2, /repository: /],
     ['a bad length', ['acme/api', '--push', '--for', 'soon', '--reason', 'x'], 2, /for: is /],
     ['an unknown option', ['acme/api', '--pull'], 2, /unknown option '--pull'/],

@@ -409,6 +409,24 @@ describe('over stock ssh, with nothing installed', () => {
     expect((await ssh('dana', 'status')).stdout).not.toContain('local/quick/app')
   })
 
+  test('several repositories are asked for as one, and one answer opens or denies all of it', async () => {
+    const id = idIn(
+      (
+        await ssh(
+          'dana',
+          ...['request', 'local/quick/x', '--push', '--ref', 'main', '--reason', 'both of them'],
+          ...['--and', 'local/quick/y', '--push', '--for', '2h'],
+        )
+      ).stdout,
+    )
+    expect((await ssh('mona', 'pending')).stdout).toContain(
+      `${id}  dana  create,update local/quick/x refs/heads/main and create,update local/quick/y (every branch and tag)  for 2h  both of them`,
+    )
+    const approved = await ssh('mona', 'approve', id)
+    expect(approved.stderr.match(/is live/g)).toHaveLength(2)
+    await ssh('dana', 'release', id)
+  })
+
   test('a denial says who and why, and whoever waits ends with 1', async () => {
     const id = idIn((await ssh('dana', 'request', 'local/quick/b', '--push', '--ref', 'release/*')).stdout)
     const waiting = ssh('dana', 'wait', id)
@@ -432,7 +450,7 @@ describe('over stock ssh, with nothing installed', () => {
 
   test('what was mistyped is answered with the usage, and status 2', async () => {
     const bare = await ssh('dana', 'request', 'local/quick/d')
-    expect(bare).toMatchObject({ status: 2, stderr: expect.stringContaining('usage: request REPOSITORY --push|') })
+    expect(bare).toMatchObject({ status: 2, stderr: expect.stringContaining('usage: request REPOSITORY… --push|') })
     expect(await ssh('dana', 'request', 'local/quick/d', '--pull')).toMatchObject({
       status: 2,
       stderr: expect.stringContaining('there is no --pull'),

@@ -61,7 +61,12 @@ describe('a request', () => {
   const standing = { kind: 'policy', policy: rules } as const
   const wish: Wish = { repository: 'acme/api', actions: ['update'], refs: ['main'] }
   const ask = (principal: string, at: string) =>
-    prospectOf(standing, { principal, roles: [] }, undefined, wish, { automatic: [] }, Date.parse(at))
+    prospectOf(
+      { standing, caller: { principal, roles: [] }, address: undefined },
+      wish,
+      { automatic: [] },
+      Date.parse(at),
+    )
 
   test('of who is on call is approved by itself, of everybody else it is not', () => {
     expect(ask('mona@acme.example', '2026-01-07T23:00:00Z')).toMatchObject({ conditions: { immediate: 'automatic' } })
