@@ -4,14 +4,17 @@ import type { Command } from 'commander'
 import { explain, type Question } from '../config/evaluate.ts'
 import { policySources, readPolicy } from '../config/policy/load.ts'
 import { PolicyError } from '../config/policy/problems.ts'
-import { type ReplayOperation, replay } from '../config/policy/replay.ts'
 import { allOnCallAt } from '../config/policy/rota.ts'
 import { unenforced } from '../config/policy/unenforced.ts'
 import { loadPolicyTests, runPolicyTests } from '../config/policy/unittest.ts'
 import { readTrigger } from '../config/policy/words.ts'
+import { asking } from './command.ts'
+import { type ReplayOptions, runReplay } from './replay.ts'
+import { CommandError } from './say.ts'
 
 /**
- * `drawbridge policy check|explain|test|replay`. These read files and ask nobody, so that they run in any pipeline.
+ * `drawbridge policy check|explain|test|replay`. These read files and ask nobody, so that they run in any pipeline; only
+ * `replay --since` asks a gate, for what it recorded.
  *
  * Exit status: 0 well; 1 the answer is no (a test failed, an operation is refused, a replay found changes with --strict);
  * 2 the policy, or what was typed, is not understood.
@@ -65,15 +68,16 @@ export function policyCommand(program: Command): void {
     .option('--json', 'as JSON')
     .action((path: string, options: { json?: boolean }) => understood(options, () => runTests(path, options)))
 
-  policy
-    .command('replay')
-    .description('what this policy would change for operations that were recorded')
-    .argument('[path]', 'the new policy', 'policy.yaml')
-    .requiredOption('--operations <file>', 'recorded operations, one JSON object a line; - is standard input')
-    .option('--before <path>', 'compare with this policy, and not with what happened')
-    .option('--strict', 'exit with 1 when anything would change')
-    .option('--json', 'as JSON')
-    .action((path: string, options: ReplayOptions) => understood(options, () => runReplay(path, options)))
+  policy.addCommand(
+    asking('replay', 'what this policy would change for operations that were recorded')
+      .argument('[path]', 'the new policy', 'policy.yaml')
+      .option('--since <time>', 'those that the gate recorded since then: 30d, or 2026-01-31T12:00:00Z')
+      .option('--until <time>', 'and before this time')
+      .option('--operations <file>', 'instead of those: one JSON object a line; - is standard input')
+      .option('--before <path>', 'compare with this policy, and not with what happened')
+      .option('--strict', 'exit with 1 when anything would change')
+      .action((path: string, options: ReplayOptions) => understood(options, () => runReplay(path, options))),
+  )
 }
 
 interface ExplainOptions {
@@ -150,60 +154,14 @@ function testFiles(path: string): string[] {
   return names.sort().map(name => join(folder, name))
 }
 
-interface ReplayOptions {
-  readonly operations: string
-  readonly before?: string
-  readonly strict?: boolean
-  readonly json?: boolean
-}
-
-function runReplay(path: string, options: ReplayOptions): number {
-  const before = options.before === undefined ? undefined : readPolicy(options.before)
-  const operations = readFileSync(options.operations === '-' ? 0 : options.operations, 'utf8')
-    .split('\n')
-    .filter(line => line.trim() !== '')
-    .map(readOperation)
-  const changes = replay(readPolicy(path), operations, before)
-  for (const { operation, direction, was, becomes } of changes) {
-    if (options.json) data({ id: operation.id, direction, was, becomes })
-    else
-      data(
-        `${operation.id} ${operation.principal} ${operation.action} ${operation.repository} ${operation.refs.join(' ')}: ${was} → ${becomes}`,
-      )
-  }
-  say(`${changes.length} of ${operations.length} operations would change`)
-  return changes.length > 0 && options.strict ? 1 : 0
-}
-
-function readOperation(line: string, index: number): ReplayOperation {
-  const wrong = () =>
-    new UsageError(
-      `line ${index + 1} is no operation: {"id", "at", "principal", "kind", "groups", "action", "repository", "refs", "result"}`,
-    )
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch {
-    throw wrong()
-  }
-  if (typeof value !== 'object' || value === null) throw wrong()
-  const read = value as Partial<Record<keyof ReplayOperation, unknown>>
-  const at = typeof read.at === 'string' ? Date.parse(read.at) : read.at
-  const texts = [read.id, read.principal, read.kind, read.action, read.repository, read.result].every(
-    text => typeof text === 'string',
-  )
-  if (!texts || typeof at !== 'number' || Number.isNaN(at) || !Array.isArray(read.refs) || !Array.isArray(read.groups))
-    throw wrong()
-  return { ...(value as ReplayOperation), at }
-}
-
 /** What was typed cannot be done. */
 class UsageError extends Error {}
 
-function understood(options: { json?: boolean }, run: () => number): void {
+async function understood(options: { json?: boolean }, run: () => number | Promise<number>): Promise<void> {
   try {
-    process.exitCode = run()
+    process.exitCode = await run()
   } catch (error) {
+    if (error instanceof CommandError) throw error
     const known =
       error instanceof UsageError || error instanceof PolicyError || (error instanceof Error && 'code' in error)
     if (!known) throw error

@@ -2,6 +2,7 @@ import type { Action } from '../../grant/grant.ts'
 import { evaluate, type Question } from '../evaluate.ts'
 import type { Policy } from '../policy.ts'
 import type { Asker } from './govern.ts'
+import { allOnCallAt } from './rota.ts'
 
 /** One operation as the ledger has it, with what was known of its principal. */
 export interface ReplayOperation extends Asker {
@@ -48,11 +49,12 @@ const recorded = ({ result }: ReplayOperation): Answer => ({ open: result === 'a
 
 function answer(policy: Policy, operation: ReplayOperation): Answer {
   const question: Question = operation
-  const asked = evaluate(policy, question, { grants: [] }, operation.at)
+  const facts = { onCall: allOnCallAt(policy.rotas, operation.at) }
+  const asked = evaluate(policy, question, { ...facts, grants: [] }, operation.at)
   if (asked.kind === 'observed') return { open: true, text: 'let through, only observed' }
   if (asked.kind !== 'needed') return { open: false, text: asked.kind === 'refused' ? asked.reason : asked.kind }
   // With a window in hand: the source network and the hours of that moment.
-  const used = evaluate(policy, question, { grants: [windowFor(operation)] }, operation.at)
+  const used = evaluate(policy, question, { ...facts, grants: [windowFor(operation)] }, operation.at)
   return used.kind === 'refused' ? { open: false, text: used.reason } : { open: true, text: asked.needed.way }
 }
 

@@ -7,9 +7,11 @@ import { pino } from 'pino'
 import postgres from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { main, type Role } from '../../admin/main.ts'
+import { createEmitter } from '../../audit/emit.ts'
 import type { Receipt } from '../../audit/receipt.ts'
 import { main as drawbridge } from '../../cli/drawbridge.ts'
 import { migrate } from '../../deploy/migrate.ts'
+import { quiet, start } from '../audit/records.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
 import { temporaryFolder, until } from '../support/program.ts'
 import { type Redis, startRedis } from '../support/redis.ts'
@@ -152,4 +154,22 @@ test('without ledger.retention nothing is taken out, and that is said', async ()
 test('what is recorded is sent on to where the settings say', async () => {
   await grant()
   await until(() => forwarded.includes('dev.drawbridge.grant.issued'), 'the record')
+})
+
+test('a policy is replayed over what the gate recorded', async () => {
+  const sql = postgres(database.url, { max: 1, onnotice: () => {} })
+  const proxy = await createEmitter({ sql, proxy: 'edge', boot: 'b-1', log: quiet })
+  await proxy.emit(start('op-replayed'))
+  await proxy.close()
+  await sql.end()
+  await until(async () => (await run('audit', 'list', '--operation', 'op-replayed')).stdout !== '')
+  const text = 'version: 1\nrequests: [{ trigger: clone, approvers: leads }]\n'
+  const args = ['policy', 'replay', file('policy.yaml', text), '--since']
+  const ran = await run(...args, '1h')
+  expect(ran).toMatchObject({ status: 0, stderr: 'drawbridge: 1 of 1 operations would change\n' })
+  expect(ran.stdout).toMatch(
+    /^op-replayed alice create acme\/app refs\/heads\/main: allowed → no rule lets alice ask for/,
+  )
+  expect(await run(...args, '1h', '--until', '30m')).toMatchObject({ status: 0, stdout: '' })
+  expect(await run(...args, 'yesterday')).toMatchObject({ status: 2 })
 })

@@ -1,21 +1,26 @@
-import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { main } from '../../cli/drawbridge.ts'
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const MAIN = `import { Command } from 'commander'; import { policyCommand } from './cli/policy.ts'; const program = new Command('drawbridge'); policyCommand(program); program.parse(process.argv.slice(1), { from: 'user' })`
-
-/** The command in a process of its own, as a pipeline runs it. */
-function drawbridge(...args: string[]): Promise<{ status: number; out: string; err: string }> {
-  return new Promise(resolve => {
-    const argv = ['--input-type=module', '-e', MAIN, '--', ...args]
-    execFile(process.execPath, argv, { cwd: ROOT, timeout: 50_000 }, (error, out, err) => {
-      resolve({ status: typeof error?.code === 'number' ? error.code : error ? -1 : 0, out, err })
-    })
-  })
+/** The command as a pipeline runs it, but in this process. */
+async function drawbridge(...args: string[]): Promise<{ status: number; out: string; err: string }> {
+  const said = { out: '', err: '' }
+  const before = { out: process.stdout.write, err: process.stderr.write }
+  const into = (stream: 'out' | 'err') => (chunk: string | Uint8Array) => {
+    said[stream] += Buffer.from(chunk as string).toString()
+    return true
+  }
+  process.stdout.write = into('out')
+  process.stderr.write = into('err')
+  try {
+    return { status: await main(args), ...said }
+  } finally {
+    process.stdout.write = before.out
+    process.stderr.write = before.err
+    process.exitCode = undefined
+  }
 }
 
 let folder = ''
