@@ -6,11 +6,13 @@ import { fingerprint, parsePublicKeyLine } from './key.ts'
 import { encodeKrl } from './krl.ts'
 import { type AuthorityRequest, type Refused, requestSchema } from './protocol.ts'
 import { createKeyFile, externalKey, type SignerAccess } from './signer/open.ts'
+import type { TlsAuthority } from './tls.ts'
 import { FormatError } from './wire.ts'
 
 export interface AnswerOptions {
   readonly custody: Custody
   readonly issuer: Issuer
+  readonly tls: TlsAuthority
   readonly access: SignerAccess
   readonly emit: Emit
   readonly now: () => number
@@ -39,6 +41,9 @@ export async function answer(message: unknown, options: AnswerOptions): Promise<
 async function answerRequest(request: AuthorityRequest, options: AnswerOptions): Promise<Answer> {
   const { custody } = options
   if (request.ask === 'issue') return issue(request, options)
+  if (request.ask === 'tls')
+    return options.tls.issue({ ...request, publicKey: Buffer.from(request.publicKey, 'base64') })
+  if (request.ask === 'tls-root') return { ok: true, root: (await options.tls.root()) ?? null }
   if (request.ask === 'trusted') return { ok: true, ...custody.trusted(), krl: String(custody.krl().version) }
   if (request.ask === 'krl') return { ok: true, krl: encodeKrl(custody.krl()).toString('base64') }
   if (request.ask === 'rotate') return rotate(request, options)

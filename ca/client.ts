@@ -5,10 +5,17 @@ import type { CertificateRequest } from './issue.ts'
 import { publicKeyLine } from './key.ts'
 import { type Krl, parseKrl } from './krl.ts'
 import { ANSWER_BYTES_MAX, type AuthorityRequest, answerSchemas, type Refused } from './protocol.ts'
+import type { TlsRequest } from './tls.ts'
 
 /** The authority, asked over its unix socket. Refusals are answers; an authority that cannot be reached rejects. */
 export interface AuthorityClient {
   issue(request: CertificateRequest): Promise<{ readonly ok: true; readonly certificate: Certificate } | Refused>
+  /** A certificate for the gate's own TLS and the root it is signed by, PEM. */
+  tls(
+    request: TlsRequest,
+  ): Promise<{ readonly ok: true; readonly certificate: string; readonly root: string } | Refused>
+  /** The root of the gate's own TLS; undefined while there is none. */
+  tlsRoot(): Promise<string | undefined>
   /** The public key lines that are trusted now, for user and for host certificates, and the version of the KRL. */
   trusted(): Promise<{ readonly user: readonly string[]; readonly host: readonly string[]; readonly krl: string }>
   krl(): Promise<Krl>
@@ -37,6 +44,9 @@ export function authorityClient(socket: string): AuthorityClient {
       })
       return answer.ok ? { ok: true, certificate: parseCertificateLine(answer.certificate) } : answer
     },
+    tls: ({ publicKey, names, ...request }) =>
+      ask<'tls'>({ ask: 'tls', ...request, names: [...names], publicKey: publicKey.toString('base64') }),
+    tlsRoot: async () => granted(await ask<'tls-root'>({ ask: 'tls-root' })).root ?? undefined,
     trusted: async () => granted(await ask<'trusted'>({ ask: 'trusted' })),
     krl: async () => parseKrl(Buffer.from(granted(await ask<'krl'>({ ask: 'krl' })).krl, 'base64')),
     rotate: request => ask<'rotate'>({ ask: 'rotate', ...request }),

@@ -86,10 +86,26 @@ export interface Issuer {
 export async function issueCertificate(issuer: Issuer, request: CertificateRequest): Promise<IssueResult> {
   const judged = judge(request, issuer)
   if (!judged.ok) return refuse(issuer, request, '', judged)
+  const { content } = judged
+  const signed = await recordAndSign(issuer, request, content.validBefore, serial =>
+    signCertificate(issuer.signer(request.type), { ...content, serial }),
+  )
+  return signed.ok ? { ok: true, certificate: signed.value } : signed
+}
+
+/** What the ledger is told of a certificate that was asked for. */
+type Asked = Pick<CertificateRequest, 'by' | 'keyId' | 'principals'>
+
+/** Numbers a certificate, records it, and only then has it signed. */
+export async function recordAndSign<T>(
+  issuer: Issuer,
+  asked: Asked,
+  validBefore: bigint,
+  sign: (serial: bigint) => Promise<T>,
+): Promise<{ readonly ok: true; readonly value: T } | IssueRefusal> {
   const serial = await issuer.serials.next()
-  const content: CertificateContent = { ...judged.content, serial }
   try {
-    await issuer.emit(record('certificate.issued', request, serial, Number(content.validBefore) * 1000))
+    await issuer.emit(record('certificate.issued', asked, serial, Number(validBefore) * 1000))
   } catch {
     return {
       ok: false,
@@ -98,20 +114,21 @@ export async function issueCertificate(issuer: Issuer, request: CertificateReque
     }
   }
   try {
-    return { ok: true, certificate: await signCertificate(issuer.signer(request.type), content) }
+    return { ok: true, value: await sign(serial) }
   } catch (error) {
     const reason = `the signer failed: ${error instanceof Error ? error.message : String(error)}`
-    return refuse(issuer, request, String(serial), { ok: false, code: 'signer-failed', reason })
+    return refuse(issuer, asked, String(serial), { ok: false, code: 'signer-failed', reason })
   }
 }
 
-async function refuse(
+/** Records a refusal and gives it back. */
+export async function refuse(
   issuer: Issuer,
-  request: CertificateRequest,
+  asked: Asked,
   serial: string,
   refusal: IssueRefusal,
 ): Promise<IssueRefusal> {
-  const { expires: _, ...refused } = record('certificate.refused', request, serial, 0)
+  const { expires: _, ...refused } = record('certificate.refused', asked, serial, 0)
   // The answer is no either way; that it could not be recorded takes nothing back.
   await issuer.emit({ ...refused, reason: `${refusal.code}: ${refusal.reason}` }).catch(() => {})
   return refusal
@@ -119,16 +136,16 @@ async function refuse(
 
 function record(
   kind: 'certificate.issued' | 'certificate.refused',
-  request: CertificateRequest,
+  asked: Asked,
   serial: bigint | string,
   expires: number,
 ) {
   // A refused request may hold anything; the ledger takes a bounded piece of it.
-  const principals = request.principals
+  const principals = asked.principals
     .slice(0, ISSUE_LIMITS.principals)
     .map(principal => principal.slice(0, PRINCIPAL_CHARACTERS_MAX))
-  const keyId = request.keyId.slice(0, ISSUE_LIMITS.keyIdCharacters)
-  return { kind, by: request.by, serial: String(serial), keyId, principals, expires: new Date(expires).toISOString() }
+  const keyId = asked.keyId.slice(0, ISSUE_LIMITS.keyIdCharacters)
+  return { kind, by: asked.by, serial: String(serial), keyId, principals, expires: new Date(expires).toISOString() }
 }
 
 type Judgement = { readonly ok: true; readonly content: Omit<CertificateContent, 'serial'> } | IssueRefusal
@@ -180,7 +197,12 @@ function judge(request: CertificateRequest, { limits, isAuthority, isRevoked, no
   }
 }
 
-function judgeWindow(request: CertificateRequest, limits: IssueLimits, now: number) {
+/** From when to when, seconds since 1970, of what was asked for in milliseconds. */
+export function judgeWindow(
+  request: Pick<CertificateRequest, 'type' | 'starts' | 'expires'>,
+  limits: IssueLimits,
+  now: number,
+) {
   const { type, starts = now, expires } = request
   if (!Number.isSafeInteger(expires) || !Number.isSafeInteger(starts))
     return no('window', 'start and end are milliseconds since 1970')
@@ -197,7 +219,7 @@ function judgeWindow(request: CertificateRequest, limits: IssueLimits, now: numb
   return { ok: true as const, value: { validAfter: BigInt(validAfter), validBefore: BigInt(validBefore) } }
 }
 
-function no(code: IssueRefusalCode, reason: string): IssueRefusal {
+export function no(code: IssueRefusalCode, reason: string): IssueRefusal {
   return { ok: false, code, reason }
 }
 

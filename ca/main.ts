@@ -13,6 +13,7 @@ import type { Protection } from './signer/keyfile.ts'
 import type { KmsAccess } from './signer/kms.ts'
 import type { SignerAccess } from './signer/open.ts'
 import type { VaultAccess } from './signer/vault.ts'
+import { tlsAuthority } from './tls.ts'
 
 export interface MainOptions {
   /** Private to the authority: keys, state, serials, KRL. */
@@ -52,8 +53,11 @@ export async function main(options: MainOptions): Promise<Running> {
     const serials = await openSerials(directory, now)
     const { signer, isAuthority, isRevoked } = custody
     const issuer: Issuer = { signer, isAuthority, isRevoked, serials, emit, limits, now }
+    const tls = tlsAuthority({ directory, issuer, ...(options.protection && { protection: options.protection }) })
     await emit({ kind: 'role.started', by: 'drawbridge', role: 'ca' })
-    const server = await serveSocket(options.socket, message => answer(message, { custody, issuer, access, emit, now }))
+    const server = await serveSocket(options.socket, message =>
+      answer(message, { custody, issuer, tls, access, emit, now }),
+    )
     return {
       async close() {
         await server.close()

@@ -39,6 +39,15 @@ export const requestSchema = z.discriminatedUnion('ask', [
     sourceAddress: z.string().optional(),
     extensions: z.record(z.string(), z.string()).optional(),
   }),
+  /** The subject's key as SubjectPublicKeyInfo, DER. */
+  z.strictObject({
+    ask: z.literal('tls'),
+    by,
+    names: z.array(z.string()).max(256),
+    publicKey: z.base64().max(4096),
+    expires: z.int(),
+  }),
+  z.strictObject({ ask: z.literal('tls-root') }),
   z.strictObject({ ask: z.literal('trusted') }),
   z.strictObject({ ask: z.literal('krl') }),
   /** Without `next` a fresh key is made in a file. */
@@ -61,6 +70,9 @@ export type Refused = z.infer<typeof refusal>
 
 export const answerSchemas = {
   issue: z.union([z.object({ ok: z.literal(true), certificate: z.string(), serial: z.string() }), refusal]),
+  /** PEM. */
+  tls: z.union([z.object({ ok: z.literal(true), certificate: z.string(), root: z.string() }), refusal]),
+  'tls-root': z.union([z.object({ ok: z.literal(true), root: z.string().nullable() }), refusal]),
   /** `krl`: the version of the list, which grows with each revocation. */
   trusted: z.union([
     z.object({ ok: z.literal(true), user: z.array(z.string()), host: z.array(z.string()), krl: z.string() }),

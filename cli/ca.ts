@@ -48,7 +48,17 @@ export function caCommand(): Command {
         '--known-hosts <hosts>',
         'lines for known_hosts, for these host patterns: gate.example.org,[gate.example.org]:2222',
       )
-      .action(async (options: Common & { userKeys?: boolean; knownHosts?: string }) => {
+      .option('--tls-root', 'the certificate by which listeners with tls: ca are known, PEM')
+      .action(async (options: Common & { userKeys?: boolean; knownHosts?: string; tlsRoot?: boolean }) => {
+        if (options.tlsRoot) {
+          const root = await asked(options, client => client.tlsRoot())
+          if (root !== undefined) return void process.stdout.write(root)
+          throw new CommandError(
+            EXIT.failed,
+            'no TLS certificate was issued yet',
+            'set tls: ca of a listener, and start it',
+          )
+        }
         const { user, host } = await asked(options, client => client.trusted())
         if (options.userKeys) return void process.stdout.write(trustedUserCaKeys(user))
         if (options.knownHosts !== undefined) {

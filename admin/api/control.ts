@@ -59,7 +59,7 @@ export interface Control {
     readonly upstreams: readonly { readonly name: string; readonly url: string }[]
   }
   /** Absent: certificates are issued to nobody. */
-  readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted'>
+  readonly authority?: Pick<AuthorityClient, 'issue' | 'trusted' | 'tlsRoot'>
   /** What doors are told of that authority. */
   readonly trust?: Pick<KnownAuthority, 'trust' | 'fault'>
   /** Who a token stands for, by its signature and times alone. */

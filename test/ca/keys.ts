@@ -18,7 +18,10 @@ export interface TestKey {
   readonly signer: Signer
 }
 
-function testKey(name: string, { publicKey, privateKey }: { publicKey: KeyObject; privateKey: KeyObject }): TestKey {
+export function testKey(
+  name: string,
+  { publicKey, privateKey }: { publicKey: KeyObject; privateKey: KeyObject },
+): TestKey {
   return { name, privateKey, blob: publicKeyBlob(publicKey), signer: keySigner(privateKey) }
 }
 
