@@ -1,4 +1,4 @@
-// How fast the ledger is: node bench/ledger.ts [RECORDS] [--publish] [--explain]
+// How fast the ledger is: node bench/ledger.ts [RECORDS] [--publish] [--explain] [--json]
 // A PostgreSQL cluster of its own (fsync on); every figure is of the whole way, from JavaScript to disk or back.
 import type { KeyObject } from 'node:crypto'
 import { mkdtemp } from 'node:fs/promises'
@@ -22,7 +22,11 @@ import { type Goal, goalTable } from './table.ts'
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { publish: { type: 'boolean', default: false }, explain: { type: 'boolean', default: false } },
+  options: {
+    publish: { type: 'boolean', default: false },
+    explain: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
 })
 const RECORDS = Number(positionals[0] ?? 100_000)
 if (!Number.isInteger(RECORDS) || RECORDS < 1_000) {
@@ -146,7 +150,7 @@ const table = ['| work | figure |', '|---|---|', ...figures.map(([what, figure])
   '\n',
 )
 const text = [heading, '', goalTable(goals), '', table].join('\n')
-process.stdout.write(`${text}\n`)
+process.stdout.write(options.json ? `${JSON.stringify({ figures, goals })}\n` : `${text}\n`)
 if (options.publish) fill('docs/figures.md', 'ledger', text)
 
 async function fillInbox(sql: Sql): Promise<void> {

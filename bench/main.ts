@@ -8,6 +8,8 @@ import { gitOk } from '../test/support/git.ts'
 import setup from '../test/support/setup.ts'
 import type { Bench, Case } from './case.ts'
 import { clones20 } from './cases/clones20.ts'
+import { connections } from './cases/connections.ts'
+import { ledger, policy } from './cases/parts.ts'
 import { replayed } from './cases/replayed.ts'
 import { infoRefs } from './cases/requests.ts'
 import { idle, revoke } from './cases/sessions.ts'
@@ -19,13 +21,29 @@ import { startStand } from './stand.ts'
 import { type Figure, figureTable, type Goal, goalTable } from './table.ts'
 
 /** `idle` first: in a proxy that has done much, what a session needs is found in memory that others left. */
-const CASES: readonly Case[] = [idle, clone, push, replayed, lsRemote, smallPush, atOnce, infoRefs, revoke, clones20]
+const CASES: readonly Case[] = [
+  ...[
+    idle,
+    clone,
+    push,
+    replayed,
+    lsRemote,
+    smallPush,
+    atOnce,
+    infoRefs,
+    connections,
+    revoke,
+    clones20,
+    policy,
+    ledger,
+  ],
+]
 
 const HELP = `The figures of the README: the same work through each way in turn, round after round, in one run on one machine.
 
   npm run bench                       1 GB, five rounds; into the README, docs/figures.md and docs/bench.svg
   npm run bench -- --rounds 3 --megabytes 250   the same, sooner
-  npm run bench -- --quick            128 MB, three rounds, under three minutes; only printed
+  npm run bench -- --quick            24 MB, two rounds, under three minutes; only printed
   npm run bench -- --only clone,push  some of it; only printed
 
 cases: ${CASES.map(({ name }) => name).join(', ')}
@@ -52,8 +70,8 @@ if (unknown.length > 0) {
   process.exit(2)
 }
 const { quick } = options
-const rounds = whole('rounds', quick ? 3 : 5)
-const bytes = whole('megabytes', quick ? 128 : 1000) * 1e6
+const rounds = whole('rounds', quick ? 2 : 5)
+const bytes = whole('megabytes', quick ? 24 : 1000) * 1e6
 const began = performance.now()
 const say = (text: string) => process.stderr.write(`bench ${clock()}: ${text}\n`)
 

@@ -27,6 +27,9 @@ export interface Stand {
   readonly http: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge' | 'tls', Place>>
   /** A stock sshd: directly, by a second sshd's ForceCommand, by Drawbridge. */
   ssh(kex: Kex): { readonly direct: Place; readonly chain: Place; readonly drawbridge: Place }
+  readonly sshd: Sshd
+  /** A key that the sshd takes. */
+  readonly clientKey: Key
   /** A host that gives bytes faster than anybody passes them on, and what is asked of it. */
   readonly replay: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge', string>>
   readonly gate: BenchGate
@@ -102,6 +105,8 @@ export async function startStand(): Promise<Stand> {
       naive: `${naive.url}replay/`,
       drawbridge: `${proxy.http}/replay/`,
     },
+    sshd,
+    clientKey,
     gate,
     proxy,
     nginx: { pid: through.worker },

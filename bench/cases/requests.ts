@@ -4,7 +4,7 @@ import { cpuSeconds } from '../process.ts'
 import type { Figure } from '../table.ts'
 
 const CONNECTIONS = 16
-const SECONDS = { quick: 2, full: 5 }
+const SECONDS = { quick: 1, full: 4 }
 
 /** The one request every git command begins with: how long it takes alone, and how many a second go through. */
 export const infoRefs: Case = {

@@ -77,12 +77,7 @@ export const push: Case = {
     })
     bench.say('push over HTTP')
     const overHttp = await timed(
-      [
-        way('direct', http.direct),
-        way('nginx', http.nginx),
-        way(NAIVE, http.naive),
-        way('drawbridge', http.drawbridge),
-      ],
+      [way('direct', http.direct), way('nginx', http.nginx), way('drawbridge', http.drawbridge)],
       bench,
     )
     bench.say('push over SSH')

@@ -101,3 +101,20 @@ test('the picture has a bar for each ratio, as long as it is', () => {
   expect(none).toEqual([])
   expect(svg).not.toContain('a<b')
 })
+
+test('a connection for each request is a connection for each request', async () => {
+  const seen = new Set<number | undefined>()
+  const http = createServer((request, response) => {
+    seen.add(request.socket.remotePort)
+    response.end('refs')
+  })
+  await once(http.listen(0, '127.0.0.1'), 'listening')
+  onTestFinished(() => void http.close())
+  const url = new URL(`http://127.0.0.1:${(http.address() as AddressInfo).port}/`)
+  const asked = { url, headers: [], connections: 2, seconds: 0.1 }
+  await load(asked)
+  expect(seen.size).toBe(2)
+  seen.clear()
+  const { requests } = await load({ ...asked, each: 'connection' })
+  expect(seen.size).toBe(requests)
+})
