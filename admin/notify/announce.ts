@@ -7,6 +7,7 @@ import { tally } from '../approval.ts'
 import { findGrant, type RegisteredGrant } from '../register/grants.ts'
 import { findRequest, type RegisteredRequest } from '../register/requests.ts'
 import { ballotOf } from '../request.ts'
+import { withLast } from './last.ts'
 import type { Payload, RequestFacts, WindowFacts } from './payload.ts'
 
 /**
@@ -94,7 +95,7 @@ async function noticeOf(sql: TransactionSql, record: Record, now: number): Promi
     // Nobody was asked, so only what came of it is told.
     if (record.kind === 'request.made' && immediate !== undefined) return undefined
     const type = record.kind === 'request.approved' && immediate === 'break-glass' ? 'request.break-glass' : event
-    const data = { by, principal, reason, request: requestFacts(found) }
+    const data = { by, principal, reason, request: await withLast(sql, requestFacts(found)) }
     return { thread: record.request, content: { type, timestamp, data } }
   }
   return undefined
@@ -115,7 +116,7 @@ function findingId(record: Finding, now: number): string {
 
 async function withRequest(sql: TransactionSql, id: string | undefined): Promise<{ request?: RequestFacts }> {
   const found = id === undefined ? undefined : await findRequest(sql, id)
-  return found === undefined ? {} : { request: requestFacts(found) }
+  return found === undefined ? {} : { request: await withLast(sql, requestFacts(found)) }
 }
 
 export function requestFacts({ request, grants }: RegisteredRequest): RequestFacts {

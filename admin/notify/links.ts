@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { Problem } from '../api/problem.ts'
 import { findRequest } from '../register/requests.ts'
 import { requestFacts } from './announce.ts'
+import { withLast } from './last.ts'
 import { type LinkClaims, readLink } from './link.ts'
 import { forgetMark, isFirst } from './once.ts'
 import { decisionPage, lastPage, PAGE_HEADERS } from './page.ts'
@@ -93,7 +94,8 @@ export function linkRoutes(app: FastifyInstance, options: LinkOptions): void {
     const [used] = await sql`select from control.link_used where id = ${claims.id}`
     if (used) return { code: 'used', reason: 'the link was used already', claims }
     const { asked, made } = request
-    const data = { by: asked.requester, principal: asked.principal, reason: asked.reason, request: requestFacts(found) }
+    const facts = await withLast(sql, requestFacts(found))
+    const data = { by: asked.requester, principal: asked.principal, reason: asked.reason, request: facts }
     return { claims, content: { type: 'request.made', timestamp: new Date(made).toISOString(), data } }
   }
 

@@ -50,6 +50,15 @@ const request = z.object({
     }),
   ),
   lapses_at: time,
+  last: z
+    .object({
+      at: time,
+      action: z.enum(['list', 'fetch', 'push', 'archive']),
+      repository: z.string(),
+      result: z.enum(['ok', 'failed', 'cut', 'refused', 'interrupted']),
+    })
+    .optional()
+    .describe('what the principal did last, by the ledger; while it is open'),
   windows: z.array(window),
 })
 

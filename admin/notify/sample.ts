@@ -26,6 +26,7 @@ export function sampleNotice(now: number): Payload {
         approvers: 'one of leads',
         waiting_for: 'one of leads',
         votes: [],
+        last: { at: iso(now - 86_400_000), action: 'push', repository: 'example/test', result: 'ok' },
         lapses_at: iso(now + 3_600_000),
         windows: [],
       },

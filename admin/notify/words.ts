@@ -4,10 +4,10 @@ import type { Payload, RequestFacts, WindowFacts } from './payload.ts'
 /** A notice in words, for every channel that people read. Nothing here is escaped: that is the channel's, which knows for what. */
 
 /** What happened, in one line. */
-export function headline({ type, data }: Payload): string {
+export function headline({ type, timestamp, data }: Payload): string {
   const { by, principal, request, window, reason, finding } = data
   const what = request ? wanted(request) : window ? `${window.actions.join(', ')} on ${window.repository}` : ''
-  const until = endOf(request, window)
+  const until = endOf(windowsOf(data), Date.parse(timestamp))
   switch (type) {
     case 'request.made':
       return `${by} asks: ${what}`
@@ -18,7 +18,7 @@ export function headline({ type, data }: Payload): string {
     case 'request.comment':
       return `${by} says: ${reason}`
     case 'request.approved':
-      return `Approved by ${approversOf(request) || by}: ${what}.${until}`
+      return `Approved by ${approversOf(request) || by}.${until} ${principal}: ${what}`
     case 'request.denied':
       return `Denied by ${by}: ${what}`
     case 'request.withdrawn':
@@ -76,6 +76,7 @@ export function details({ data }: Payload): readonly (readonly [string, string])
     row('Rule', request.rules.join(', '))
     row('To be approved by', request.approvers)
     row('Waiting for', request.waiting_for)
+    if (request.state === 'requested') row('Did last', request.last ? lastOf(request.last) : 'nothing on record here')
     for (const vote of request.votes) {
       const way = WAYS.get(vote.via ?? '')
       const who = way === undefined ? vote.by : `${vote.by}, ${way}`
@@ -84,6 +85,7 @@ export function details({ data }: Payload): readonly (readonly [string, string])
     if (request.state === 'requested') row('Lapses', request.lapses_at)
     row('Request', request.id)
   }
+  row('Ends', windowsOf(data).at(-1)?.expires_at)
   if (finding) {
     row('Repository', finding.repository)
     row('Ref', finding.ref)
@@ -120,16 +122,41 @@ function length(request: RequestFacts): string {
   return `${writeDuration(request.for)}${idle}`
 }
 
-function endOf(request: RequestFacts | undefined, window: WindowFacts | undefined): string {
+/** What is told of, the last to end behind the others. */
+function windowsOf({ request, window }: Payload['data']): readonly WindowFacts[] {
   const windows = window ? [window] : (request?.windows ?? [])
-  const last = windows
-    .map(({ expires_at }) => expires_at)
-    .sort()
-    .at(-1)
-  const idle = windows.find(one => one.idle !== undefined)?.idle
-  if (last === undefined) return ''
-  return ` Ends at ${last}${idle === undefined ? '' : `, or when idle for ${writeDuration(idle)}`}.`
+  return windows.toSorted((one, other) => Date.parse(one.expires_at) - Date.parse(other.expires_at))
 }
+
+/** As of when it is told: " Ends in 30 minutes, or when idle for 10." */
+function endOf(windows: readonly WindowFacts[], now: number): string {
+  const [last] = windows.slice(-1)
+  if (last === undefined) return ''
+  const { starts_at, expires_at, idle } = last
+  if (Date.parse(starts_at) > now + MINUTE) return ` Opens at ${starts_at}, ends at ${expires_at}.`
+  const left = inWords(Date.parse(expires_at) - now)
+  const unused = idle === undefined ? undefined : inWords(idle)
+  const brief = unused?.unit === left.unit ? `${unused.count}` : unused?.text
+  return ` Ends in ${left.text}${brief === undefined ? '' : `, or when idle for ${brief}`}.`
+}
+
+const MINUTE = 60_000
+const UNITS = [
+  ['day', 1_440],
+  ['hour', 60],
+  ['minute', 1],
+] as const
+
+/** To the minute, in the largest unit of which it is a whole number. */
+function inWords(milliseconds: number): { readonly count: number; readonly unit: string; readonly text: string } {
+  const minutes = Math.max(1, Math.round(milliseconds / MINUTE))
+  const [unit, length] = UNITS.find(([, length]) => minutes % length === 0) ?? ['minute', 1]
+  const count = minutes / length
+  return { count, unit, text: `${count} ${unit}${count === 1 ? '' : 's'}` }
+}
+
+const lastOf = ({ at, action, repository, result }: NonNullable<RequestFacts['last']>) =>
+  `${action} ${action === 'push' ? 'to' : 'of'} ${repository}, ${result}, ${at}`
 
 const approversOf = (request: RequestFacts | undefined) =>
   request?.votes

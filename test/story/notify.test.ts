@@ -93,7 +93,7 @@ test('a request made in a terminal appears in Slack; a stranger changes nothing;
   expect(message()).toContain('Approve')
   await approve('UMONA')
   await until(() => message().includes('Approved by mona'))
-  expect(message()).toMatch(/Ends at .*, or when idle for 10m/)
+  expect(message()).toContain('Approved by mona. Ends in 30 minutes, or when idle for 10. dana:')
   const program = await asked
   await program.stop()
   const list = await gate.run('dana', 'git-access', 'status', '--json')

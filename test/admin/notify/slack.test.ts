@@ -131,7 +131,9 @@ describe('a request', () => {
     expect(found?.request.votes).toMatchObject([{ voter: { person: 'mona' }, says: 'approve', comment: 'go on' }])
     await sender.round()
     expect(slack.messages.size).toBe(1)
-    expect(shown()).toMatch(/Approved by mona: .* Ends at .*, or when idle for 10m/)
+    expect(shown()).toContain(
+      'Approved by mona. Ends in 1 hour, or when idle for 10 minutes. dana: create, update on acme/api',
+    )
     expect(shown()).toContain('mona, in Slack: go on')
     expect((await stage.records('request.vote')).map(({ by, via }) => [by, via])).toEqual([['mona', 'slack']])
     expect(shown()).not.toContain('drawbridge_approve')

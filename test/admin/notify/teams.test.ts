@@ -78,7 +78,7 @@ describe('a request', () => {
     expect((await requestOf(id))?.votes).toMatchObject([{ voter: { person: 'mona' }, comment: 'go on', via: 'teams' }])
     await sender.round()
     for (const to of ['the channel', 'raj@acme.example', 'dana@acme.example']) {
-      expect(postedTo(to).at(-1)?.text).toMatch(/^Approved by mona: .* Ends at .*, or when idle for 10m/)
+      expect(postedTo(to).at(-1)?.text).toContain('Approved by mona. Ends in 1 hour, or when idle for 10 minutes.')
       expect(postedTo(to).at(-1)?.text).toContain('mona, from Teams: go on')
       expect(postedTo(to).at(-1)?.link).toBeUndefined()
     }
