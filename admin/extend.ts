@@ -22,6 +22,14 @@ export function extensionWish(
   const { asked, id } = request
   if (asked.principal !== caller.principal && asked.requester !== caller.principal)
     throw notFound('request of yours', id)
+  if (asked.recurring) {
+    throw new Problem(
+      409,
+      'recurring',
+      `the windows of ${id} have their own ends`,
+      'ask for new ones: git access request',
+    )
+  }
   const standing = request.windows.filter(isStanding)
   const named = new Set(standing.map(({ repository }) => repository))
   const [target, ...also] = asked.targets.filter(({ repository }) => named.has(repository))

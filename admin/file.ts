@@ -42,6 +42,8 @@ export interface Wish extends Target {
   readonly reason?: string
   readonly ticket?: string
   readonly breakGlass?: boolean
+  /** All of the rule's recurring hours within `window`. */
+  readonly recurring?: boolean
   /** What a host said that began, where nobody asks but this. */
   readonly event?: HostEvent
   /** The request whose windows are to last longer; everything else is what that one asked for. */
@@ -213,6 +215,7 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
     asked: {
       ...common,
       window: said.window,
+      ...(said.recurring && { recurring: said.recurring }),
       ...(terms.idle !== undefined && { idle: terms.idle }),
       ...(terms.uses !== undefined && { uses: terms.uses }),
     },
@@ -249,6 +252,7 @@ function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
   const { version, plan, usual, longest, timeout } = WITHOUT_POLICY
   const window = wish.window ?? usual
   if (wish.breakGlass) return { kind: 'refused', code: 'no-rule', reason: 'no policy says that glass may be broken' }
+  if (wish.recurring) return { kind: 'refused', code: 'no-rule', reason: 'no policy gives recurring windows' }
   if (window > longest) {
     return {
       kind: 'refused',

@@ -26,7 +26,7 @@ import {
   repositoryPattern,
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
-import { changesTheGate, enactedView, isOwn, isVisible, requestView, STATES, view } from './requestview.ts'
+import { changesTheGate, enactedView, isOwn, isVisible, recurrence, requestView, STATES, view } from './requestview.ts'
 
 const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 const REFS_MAX = 64
@@ -65,6 +65,10 @@ export const wish = target.extend({
     .boolean()
     .optional()
     .describe('at once, where the policy allows it; everything is reviewed afterwards'),
+  recurring: z
+    .boolean()
+    .optional()
+    .describe('a window each time that the hours come which the rule names as recurring, for so long ahead'),
 })
 
 export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store, act, enact, policy }) => {
@@ -102,6 +106,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
             policy: z.string().optional(),
             rules: z.array(z.string()),
             for: z.string().optional(),
+            recurring: z.string().optional().describe('the hours, where there is a window each time they come'),
             way: z.string().optional(),
             code: z.string().optional(),
             reason: z.string().optional(),
@@ -318,7 +323,9 @@ export function person(caller: Caller): Caller {
 }
 
 export function wishOf(body: z.infer<typeof wish>, now: number): Wish {
-  const starts = body.starts_at === undefined ? undefined : Date.parse(body.starts_at)
+  // An end that was asked for comes when it was asked for, however late the approval.
+  const begun = body.expires_at === undefined ? undefined : now
+  const starts = body.starts_at === undefined ? begun : Date.parse(body.starts_at)
   const from = starts ?? now
   const timed = body.for !== undefined || body.expires_at !== undefined
   const window = timed ? endOf(body, { from, after: from, longest: WINDOW_MILLISECONDS_MAX }) - from : undefined
@@ -331,6 +338,7 @@ export function wishOf(body: z.infer<typeof wish>, now: number): Wish {
     ...(body.reason !== undefined && { reason: body.reason }),
     ...(body.ticket !== undefined && { ticket: body.ticket }),
     ...(body.break_glass && { breakGlass: true }),
+    ...(body.recurring && { recurring: true }),
   }
 }
 
@@ -348,5 +356,12 @@ function explained(prospect: Prospect) {
   }
   const { conditions, asked, way } = prospect
   const rules = [...conditions.rules]
-  return { possible: true, policy: conditions.policy, rules, for: writeDuration(asked.window), way }
+  return {
+    possible: true,
+    policy: conditions.policy,
+    rules,
+    for: writeDuration(asked.window),
+    ...recurrence(asked),
+    way,
+  }
 }

@@ -1,10 +1,11 @@
 import { z } from 'zod'
 import { describeApprovers, describePlan } from '../../config/policy/approvers.ts'
+import { describeHours } from '../../config/policy/hours.ts'
 import { writeDuration } from '../../config/units.ts'
 import { tally, whyNoVote } from '../approval.ts'
 import type { Standing } from '../policy.ts'
 import type { RegisteredRequest } from '../register/requests.ts'
-import { ballotOf, escalatesAt, next } from '../request.ts'
+import { type AskedFor, ballotOf, escalatesAt, next } from '../request.ts'
 import { voterOf, withInvolved } from '../voter.ts'
 import type { Caller } from './access.ts'
 import { action, iso } from './fields.ts'
@@ -22,6 +23,7 @@ export const requestView = z.object({
   ...target.partial().shape,
   targets: z.array(target).describe('all of it, decided as one; where it is one alone, it stands beside this as well'),
   for: z.string(),
+  recurring: z.string().optional().describe('the hours, where there is a window each time they come'),
   starts_at: z.string().optional(),
   reason: z.string(),
   ticket: z.string().optional(),
@@ -73,6 +75,9 @@ function mayDecide({ request }: RegisteredRequest, standing: Standing, caller: C
   return whyNoVote(ballotOf(settled), voterOf(standing, caller, now)) === undefined
 }
 
+export const recurrence = ({ recurring }: AskedFor): { readonly recurring?: string } =>
+  recurring === undefined ? {} : { recurring: describeHours(recurring) }
+
 export function view(
   found: RegisteredRequest,
   standing: Standing,
@@ -96,6 +101,7 @@ export function view(
     ...only,
     targets,
     for: writeDuration(asked.window),
+    ...recurrence(asked),
     ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
     reason: asked.reason,
     ...(asked.ticket !== undefined && { ticket: asked.ticket }),

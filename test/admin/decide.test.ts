@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Caller } from '../../admin/api/access.ts'
 import { castVote, withdrawRequest } from '../../admin/decide.ts'
+import { extensionWish } from '../../admin/extend.ts'
 import { fileRequest, type Wish } from '../../admin/file.ts'
 import { createPolicyInForce, type Standing } from '../../admin/policy.ts'
 import { endGrant } from '../../admin/register/grants.ts'
@@ -27,6 +28,12 @@ requests:
     approvers: leads
     escalate: { after: 20m, to: [kim] }
   - { name: hers, trigger: push, repositories: own/dana, who: person:dana, approvers: leads }
+  - name: nightly
+    trigger: push
+    repositories: acme/nightly
+    approvers: leads
+    window: 2h
+    recurring: { hours: { days: mon-sun, from: "04:00", to: "06:00", zone: Europe/Berlin }, longest: 2 weeks }
   - { name: export, trigger: fetch, repositories: acme/export, approvers: leads, budget: { uses: 3, bytes: 2GB } }
   - { name: itself, trigger: fetch, repositories: acme/**, automatic: { quota: 2 per day } }
   - { name: one, trigger: push, repositories: acme/**, approvers: leads, timeout: 2h, window: 4h }
@@ -258,6 +265,34 @@ describe('a request', () => {
     await vote(found.request.id, 'mona')
     const rows = await engines.sql`select uses, bounds from control.grant where request = ${found.request.id}`
     expect(rows).toMatchObject([{ uses: 3, bounds: { bytes: 2_000_000_000 } }])
+  })
+
+  test('for recurring hours opens a window for each time they come: all on record, each with its own end', async () => {
+    const enact = engines.enact()
+    const wish = { repository: 'acme/nightly', recurring: true, window: 3 * 24 * HOUR }
+    const { found } = await ask(wish)
+    const { id } = found.request
+    expect(await standingGrants(id)).toBe(0)
+    expect((await ask(wish)).filed).toBe('same')
+    expect((await ask({ ...wish, recurring: false, window: HOUR })).filed).toBe('new')
+    await vote(id, 'mona')
+    await enact.settle(5_000)
+    const issued = await engines.records('grant.issued')
+    expect(issued.length).toBeGreaterThanOrEqual(3)
+    const { grants } = await engines.store.standing('dana')
+    expect(grants.map(one => one.id).sort()).toEqual(issued.map(({ grant }) => grant).sort())
+    const berlin = new Intl.DateTimeFormat('en-GB', { timeZone: 'Europe/Berlin', hour: '2-digit', minute: '2-digit' })
+    // The first may have begun already, and the last may be cut off by the end that was asked for.
+    for (const { starts, expires, state } of grants.toSorted((a, b) => a.starts - b.starts).slice(1, -1)) {
+      expect([berlin.format(starts), berlin.format(expires), state]).toEqual(['04:00', '06:00', 'scheduled'])
+    }
+    const now = await engines.store.now()
+    const again = await findRequest(engines.sql, id)
+    expect(() => extensionWish(again!, caller('dana'), { window: HOUR }, now)).toThrow(/have their own ends/)
+    await vote(id, 'raj', 'deny')
+    expect(await standingGrants(id)).toBe(0)
+    await expect(ask({ ...wish, window: 15 * 24 * HOUR })).rejects.toThrow(/at most 14d ahead/)
+    await expect(ask({ ...wish, repository: 'acme/api' })).rejects.toThrow(/no recurring windows/)
   })
 
   test('longer than the rule gives, or of what no rule speaks of, is refused and leaves nothing', async () => {
