@@ -151,7 +151,7 @@ export async function main(given: Settings, { log, spawn, farewell }: WorkersOpt
 }
 
 /** What the workers count, each with its number for a label, and what is counted of them here. */
-class WorkersMetrics extends Registry {
+export class WorkersMetrics extends Registry {
   readonly deaths: Counter
   readonly #serving: () => readonly Worker[]
   readonly #ask: ReturnType<typeof questions>['ask']

@@ -7,6 +7,7 @@ import { parse } from 'yaml'
 import { main as admin } from '../../admin/main.ts'
 import { main as ca } from '../../deploy/authority.ts'
 import { observe } from '../../deploy/observe.ts'
+import { WorkersMetrics } from '../../deploy/workers/main.ts'
 import { git, makeRepository } from '../support/git.ts'
 import { temporaryFolder, until } from '../support/program.ts'
 import { plainSettings } from '../support/settings.ts'
@@ -120,8 +121,12 @@ test('every metric that the dashboard and the alerts name is one that a role has
     ),
   ]
   const names = new Set<string>()
-  for (const { observed } of roles) {
-    for (const { name, type } of await observed.metrics.getMetricsAsJSON()) {
+  const workers = new WorkersMetrics(
+    () => [],
+    async () => [],
+  )
+  for (const metrics of [workers, ...roles.map(({ observed }) => observed.metrics)]) {
+    for (const { name, type } of await metrics.getMetricsAsJSON()) {
       names.add(name)
       if (String(type) === 'histogram') names.add(`${name}_bucket`)
     }
