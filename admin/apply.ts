@@ -1,4 +1,5 @@
 import type { Sql } from 'postgres'
+import { networkOf } from '../grant/network.ts'
 import type { Store } from '../grant/store.ts'
 import { findGrant, plainGrant, type RegisteredGrant, recordedBytes, recordedUses } from './register/grants.ts'
 import { findKey, type RegisteredKey } from './register/keys.ts'
@@ -59,7 +60,9 @@ export async function restoreGrant(sql: Sql, store: Store, grant: RegisteredGran
 }
 
 export async function applyLock(store: Store, { principal, locked, reason, version }: Lock): Promise<void> {
-  if (locked) await store.lock(principal, reason, version)
+  const network = networkOf(principal)
+  if (network !== undefined) await store.lockNetwork(network, locked ? reason : undefined, version)
+  else if (locked) await store.lock(principal, reason, version)
   else await store.unlock(principal, version)
 }
 

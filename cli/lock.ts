@@ -14,7 +14,7 @@ interface Lock {
 export function lockCommands(): Command[] {
   return [
     asking('lock', 'lock somebody out of everything, and cut what they have running')
-      .argument('<principal>')
+      .argument('<principal>', 'or network:203.0.113.0/24')
       .requiredOption('--reason <text>', 'said to them')
       .action(async (principal: string, options: Common & { reason: string }) => {
         const path = `/locks/${encodeURIComponent(principal)}`

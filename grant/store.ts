@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { Redis, Result } from 'ioredis'
 import { watchClock } from './clock.ts'
 import type { Answer, Ask, CutNotice, Grant, LiveGrant } from './grant.ts'
+import { type LockedNetwork, lockOfNetwork } from './network.ts'
 import { answered, StoreError } from './redis.ts'
 
 /** How many windows one principal may hold at a time. Each ask reads them all. */
@@ -51,6 +52,9 @@ export interface Store {
   /** Locks a principal out. `version` orders it among locks and unlocks: an older one that comes late does nothing. */
   lock(principal: string, reason: string, version: number): Promise<void>
   unlock(principal: string, version: number): Promise<void>
+  /** The same for a network, which has no standing of its own. @param reason undefined: it is let in again */
+  lockNetwork(network: string, reason: string | undefined, version: number): Promise<void>
+  lockedNetworks(): Promise<LockedNetwork[]>
   /**
    * Refuses a credential (see `Ask.credentials`) for good, or until it would have expired anyway; at once, or from `begins` on.
    * A moment that comes late never puts off one that came before.
@@ -89,6 +93,7 @@ declare module 'ioredis' {
     drawbridgeExtend(...args: string[]): Result<'extended' | 'ended' | 'missing', Context>
     drawbridgeRevoke(...args: string[]): Result<number, Context>
     drawbridgeLock(...args: string[]): Result<number, Context>
+    drawbridgeNetwork(...args: string[]): Result<number, Context>
     drawbridgeBar(...args: string[]): Result<number, Context>
     drawbridgeRead(...args: string[]): Result<string[], Context>
     drawbridgeKey(...args: string[]): Result<string[] | null, Context>
@@ -105,6 +110,7 @@ const SCRIPTS = {
   drawbridgeExtend: { numberOfKeys: 1, lua: lua('standing', 'extend') },
   drawbridgeRevoke: { numberOfKeys: 2, lua: lua('standing', 'revoke') },
   drawbridgeLock: { numberOfKeys: 2, lua: lua('standing', 'lock') },
+  drawbridgeNetwork: { numberOfKeys: 1, lua: lua('network') },
   drawbridgeBar: { numberOfKeys: 2, lua: lua('standing', 'bar') },
   drawbridgeRead: { numberOfKeys: 1, lua: lua('standing', 'read') },
   drawbridgeKey: { numberOfKeys: 1, lua: lua('standing', 'key') },
@@ -135,6 +141,7 @@ export function createStore(options: {
   const principalsKey = (principal: string) => `${slot(principal)}:principals`
   const keyKey = (fingerprint: string) => `${slot(fingerprint)}:key:${fingerprint}`
   const fences = Array.from({ length: BUCKETS }, (_, i) => `${prefix}:{${i}}:fence`)
+  const networksKey = `${prefix}:networks`
   const channel = cutChannel(prefix)
   const notice = (cut: CutNotice) => JSON.stringify(cut)
 
@@ -226,6 +233,15 @@ export function createStore(options: {
     unlock: async (principal, version) => {
       const keys = [standingKey(principal), principalsKey(principal)]
       await answered(redis.drawbridgeLock(...keys, principal, '', String(version), channel, ''))
+    },
+    lockNetwork: async (network, reason, version) => {
+      const cut = notice({ principal: lockOfNetwork(network), reason: reason ?? '' })
+      const said = reason === undefined ? '' : reason || 'locked'
+      await answered(redis.drawbridgeNetwork(networksKey, network, said, String(version), channel, cut))
+    },
+    lockedNetworks: async () => {
+      const said = Object.entries(await answered(redis.hgetall(networksKey)))
+      return said.map(([network, text]) => ({ network, reason: text.replace(/^\d+ /, '') })).filter(one => one.reason)
     },
     bar: async (principal, credential, { reason, expires, begins }) => {
       const cut = notice({ principal, reason })

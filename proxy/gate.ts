@@ -27,6 +27,8 @@ export interface GateOptions {
   readonly redisSilence: number
   /** Milliseconds between two sweeps over what runs: catches what publish/subscribe lost. */
   readonly sweepEvery: number
+  /** Why nothing is let in from an address, see `followNetworks`. */
+  lockedOut?(address: string): string | undefined
   /** Whether a refusal for this reason is only put on record in this repository, see `followObserved`. */
   observes?(repository: string, code: RefusalCode): boolean
   onStart?(session: Session): void
@@ -250,6 +252,8 @@ export class Gate {
   async #judgeStrictly(client: Client, wanted: Wanted, told: Told): Promise<Judged> {
     const { caller, repository } = client
     if (caller.stands?.() === false) return this.#no(client, wanted, 'barred')
+    const lockedOut = this.#options.lockedOut?.(caller.origin.address)
+    if (lockedOut !== undefined) return this.#no(client, wanted, 'locked', lockedOut)
     let answer: Answer
     try {
       answer = await this.#options.ask({

@@ -1,5 +1,7 @@
 import type { FastifyPluginAsyncZod } from 'fastify-type-provider-zod'
 import { z } from 'zod'
+import { checkNetwork } from '../../config/policy/network.ts'
+import { networkOf } from '../../grant/network.ts'
 import { listLocks, lockPrincipal, unlockPrincipal } from '../register/locks.ts'
 import { isService } from '../register/services.ts'
 import { type Control, callerOf, ENACT_MILLISECONDS_MAX } from './control.ts'
@@ -43,7 +45,8 @@ export const locks: FastifyPluginAsyncZod<Control> = async (app, { sql, act, ena
     {
       schema: {
         summary: 'Lock a principal out of everything, and cut what they have running',
-        description: 'Grants, tokens and keys stay, and work again when the lock is lifted.',
+        description:
+          'Grants, tokens and keys stay, and work again when the lock is lifted. Of network:203.0.113.0/24 nothing is let in from there.',
         tags: ['locks'],
         params: z.object({ principal }),
         body: z.strictObject({ reason }),
@@ -52,6 +55,9 @@ export const locks: FastifyPluginAsyncZod<Control> = async (app, { sql, act, ena
     },
     async request => {
       const { principal } = request.params
+      const network = networkOf(principal)
+      const fault = network === undefined ? undefined : checkNetwork(network)
+      if (fault !== undefined) throw new Problem(400, 'invalid', fault, 'lock it as network:203.0.113.0/24')
       await lockPrincipal(act, { principal, by: callerOf(request).principal, reason: request.body.reason })
       return { principal, locked: true, enacted: await enact.settle(ENACT_MILLISECONDS_MAX) }
     },

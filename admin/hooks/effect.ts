@@ -1,4 +1,5 @@
 import type { Sql } from 'postgres'
+import { lockOfNetwork } from '../../grant/network.ts'
 import { matchesRepository } from '../../grant/pattern.ts'
 import type { Act } from '../register/act.ts'
 import { endGrant } from '../register/grants.ts'
@@ -15,6 +16,7 @@ export type Effect =
   /** The windows of everything below this path: it is called otherwise now. */
   | { readonly kind: 'gone-below'; readonly path: string }
   | { readonly kind: 'key'; readonly fingerprint: string }
+  | { readonly kind: 'network'; readonly network: string }
 
 export async function carryOut(
   to: { readonly sql: Sql; readonly act: Act },
@@ -25,6 +27,8 @@ export async function carryOut(
   switch (effect.kind) {
     case 'lock':
       return await lockPrincipal(act, { principal: effect.principal, ...how })
+    case 'network':
+      return await lockPrincipal(act, { principal: lockOfNetwork(effect.network), ...how })
     case 'key':
       await revokeKey(act, effect.fingerprint, how.by)
       return

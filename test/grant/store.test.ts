@@ -171,6 +171,20 @@ describe('counted uses', () => {
   })
 })
 
+describe('a network', () => {
+  test('that is locked out is known until it is let in, in whatever order this is heard', async () => {
+    await store.lockNetwork('203.0.113.0/24', '5 machines are infected', 3)
+    await store.lockNetwork('2001:db8::/32', 'unknown', 1)
+    // An unlock and a lock from before, late.
+    await store.lockNetwork('203.0.113.0/24', undefined, 2)
+    await store.lockNetwork('2001:db8::/32', undefined, 2)
+    await store.lockNetwork('2001:db8::/32', 'unknown', 1)
+    expect(await store.lockedNetworks()).toEqual([{ network: '203.0.113.0/24', reason: '5 machines are infected' }])
+    await store.lockNetwork('203.0.113.0/24', undefined, 4)
+    expect(await store.lockedNetworks()).toEqual([])
+  })
+})
+
 describe('the end', () => {
   test('a revoked grant cannot be put, extended or asked for again', async () => {
     await store.put(grant())

@@ -78,6 +78,18 @@ describe('an operation', () => {
   })
 })
 
+test('from a network that is locked out nothing begins, and what runs is cut', async () => {
+  let why: string | undefined
+  const { gate, records } = gateOf({ lockedOut: () => why })
+  const session = await opened(gate)
+  why = 'nothing is let in from 203.0.113.0/24: malware'
+  gate.recheck()
+  await vi.waitFor(() => expect(session.signal.aborted).toBe(true))
+  expect(session.cutBy?.sentence).toContain('203.0.113.0/24: malware')
+  expect(await gate.open(client(), wanted())).toMatchObject({ code: 'locked', sentence: expect.stringContaining(why) })
+  expect(records.at(-1)).toMatchObject({ kind: 'operation.refused', code: 'locked' })
+})
+
 describe('a refusal', () => {
   const answers: [Answer | Error, string, RegExp][] = [
     [granted(), 'no-grant', /^no open window for you on acme\/app$/],

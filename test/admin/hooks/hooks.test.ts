@@ -271,6 +271,15 @@ describe('a watcher', () => {
     expect(await engines.records('key.revoked')).toMatchObject([{ by: 'hook:siem', fingerprint }])
   })
 
+  test('locks a network out, which is on record and on the list of locks', async () => {
+    const body = JSON.stringify({ network: '203.0.113.0/24', reason: 'an infected office' })
+    expect(await post('siem', body, watcher(body))).toBe(204)
+    expect(await isLocked('network:203.0.113.0/24')).toBe(true)
+    expect(await engines.records('principal.locked')).toMatchObject([
+      { by: 'hook:siem', principal: 'network:203.0.113.0/24', reason: 'an infected office' },
+    ])
+  })
+
   test('is not who signs wrong, long ago, for another id or other bytes', async () => {
     const body = JSON.stringify({ principal: 'alice', reason: 'malware' })
     const good = watcher(body)
@@ -296,6 +305,11 @@ describe('a watcher', () => {
       { principal: 'alice' },
       { principal: 'alice', reason: 'x', grant: 'everything' },
       { repository: '../x', reason: 'x' },
+      { network: 'office', reason: 'x' },
+      // Everybody, by a slip or not.
+      { network: '0.0.0.0/0', reason: 'x' },
+      { network: '::/0', reason: 'x' },
+      { principal: 'network:0.0.0.0/0', reason: 'x' },
     ]
     for (const one of odd) {
       const body = JSON.stringify(one)
