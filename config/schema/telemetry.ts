@@ -21,7 +21,7 @@ const ratio = z
 export const telemetry = section({
   traces: section({
     url: encryptedUrl.describe('Of an OTLP/HTTP receiver, such as https://otel.acme.example/v1/traces.'),
-    ratio: ratio.default(1).describe('The share of operations that is followed.'),
+    ratio: ratio.prefault(1).describe('The share of operations that is followed.'),
     headers: z
       .record(
         matching(HEADER, 'the name of a header'),
