@@ -2,18 +2,20 @@ import { newId } from '../audit/id.ts'
 import type { Service } from '../audit/record.ts'
 import type { Policy, Rule } from '../config/policy.ts'
 import type { Action } from '../grant/grant.ts'
+import { matchesRepository } from '../grant/pattern.ts'
 import { carry } from './decide.ts'
-import { type From, type Prospect, prospectOf, QUOTA_MILLISECONDS, settledPending, type Wish } from './file.ts'
-import type { Act } from './register/act.ts'
+import { type From, jobOf, type Prospect, prospectOf, QUOTA_MILLISECONDS, type Wish } from './file.ts'
+import type { Act, Change } from './register/act.ts'
 import {
   answeredLike,
   automaticSince,
   countPending,
   holdPerson,
   lockRequest,
+  pendingOf,
   type RegisteredRequest,
 } from './register/requests.ts'
-import { makeRequest } from './request.ts'
+import { makeRequest, next } from './request.ts'
 import { personBehind } from './voter.ts'
 
 /** Requests that nobody typed: an operation was refused, and the policy says `auto_request`. */
@@ -34,10 +36,10 @@ export interface RefusedOperation {
 type Possible = Extract<Prospect, { kind: 'possible' }>
 
 /**
- * Files what would have let a refused operation through, or finds the request for it: one that is pending is left exactly
- * as it is, with its votes, and after a denial none is filed for as long as the denied one would have waited.
+ * Finds what would let a refused operation through, or files it: whatever of theirs is pending for the repository is left
+ * exactly as it is, with its votes, and after a denial none is filed for as long as the denied one would have waited.
  *
- * @returns undefined where the policy does not say `auto_request`, or asks for what only a person can say
+ * @returns undefined where the policy does not say `auto_request`; where nothing is pending, also where only a person can say why
  */
 export async function requestForRefused(
   act: Act,
@@ -53,6 +55,8 @@ export async function requestForRefused(
   const person = personBehind(standing, caller.principal)
   return await act(async change => {
     await holdPerson(change, person)
+    const asked = await askedAlready(change, from, standing.policy, refused, now)
+    if (asked !== undefined) return asked
     const facts = { automatic: await automaticSince(change, person, now - QUOTA_MILLISECONDS) }
     const prospect = wishes(refused, rules)
       .map(wish => prospectOf(from, wish, facts, now))
@@ -60,8 +64,7 @@ export async function requestForRefused(
     if (prospect?.autoRequest === undefined) return undefined
     const { conditions } = prospect
     const { wait } = prospect.autoRequest
-    const known =
-      (await settledPending(change, prospect.asked, person, now)) ?? (await answeredLike(change, prospect.asked, now))
+    const known = await answeredLike(change, prospect.asked, now)
     if (known !== undefined) return { found: known, wait }
     if ((await countPending(change, person)) >= PENDING_MAX) return undefined
 
@@ -81,6 +84,38 @@ export async function requestForRefused(
     if (found === undefined) throw new Error(`${request.id} is not there although it was written`)
     return { found, wait }
   })
+}
+
+/** A pending request that the operation may wait for: its rules say so, whoever made it and whatever else it is for. */
+async function askedAlready(
+  change: Change,
+  { caller }: From,
+  policy: Policy,
+  { repository, service }: RefusedOperation,
+  now: number,
+): Promise<{ readonly found: RegisteredRequest; readonly wait: number } | undefined> {
+  for (const found of await pendingOf(change, caller.principal)) {
+    const { asked, conditions } = found.request
+    const concerns = asked.targets.some(target => {
+      return (
+        matchesRepository(target.repository, repository) && target.actions.some(action => OPENS[service].has(action))
+      )
+    })
+    const waits = conditions.rules.map(name => policy.byName.get(name)?.autoRequest?.wait ?? 0)
+    const wait = Math.min(...waits)
+    const isPending = next(found.request, { kind: 'tick', at: now }).request.state === 'requested'
+    if (concerns && isPending && wait > 0 && asked.extends === undefined && asked.job === jobOf(caller)) {
+      return { found, wait }
+    }
+  }
+  return undefined
+}
+
+/** With what a service lets anybody in at all. */
+const OPENS: Readonly<Record<RefusedOperation['service'], ReadonlySet<Action>>> = {
+  'upload-pack': new Set(['fetch']),
+  'receive-pack': new Set(['create', 'update', 'force', 'delete', 'tag']),
+  'upload-archive': new Set(['archive']),
 }
 
 const VERBS = { 'upload-pack': 'fetch', 'receive-pack': 'push', 'upload-archive': 'archive' } as const

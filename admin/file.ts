@@ -133,6 +133,12 @@ export async function fileRequest(
   })
 }
 
+/** The token of the job that asks. One that a proxy asks by is the proxy's, which says whose it was shown. */
+export function jobOf({ principal, token, via }: Caller): string | undefined {
+  if (kindOf(principal) !== 'ci') return undefined
+  return via === undefined ? token?.id : via.job
+}
+
 /** Whom the wish is for, where it is somebody else: as their tokens and their last sign-in have them, since the rules have to name them. */
 export async function beneficiaryOf(
   sql: Sql | TransactionSql,
@@ -169,9 +175,7 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
   if (beneficiary && [kindOf(caller.principal), beneficiary.kind].includes('ci')) {
     return { kind: 'refused', code: 'bad-request', reason: 'a job asks for itself, and nobody asks for a job' }
   }
-  // A token that a proxy asks by is the proxy's.
-  const isJob = kindOf(caller.principal) === 'ci' && caller.via === undefined
-  const job = isJob ? caller.token?.id : undefined
+  const job = jobOf(caller)
   const common = {
     ...(job !== undefined && { job }),
     principal: beneficiary?.principal ?? caller.principal,

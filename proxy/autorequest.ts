@@ -43,7 +43,9 @@ export function autoRequests(control: Pick<ControlPlane, 'call'>): AfterRefusal 
   let waitingInAll = 0
 
   return async (client, refused, stopping) => {
-    const { principal } = client.caller
+    const { principal, request: bound } = client.caller
+    // A credential for one request opens no other's window, so another request would be of no use to it.
+    if (bound !== undefined) return refused
     if (filing >= FILING_MAX || performance.now() < away || !filed.take(principal)) return refused
     const answer = await file(client, refused)
     if (answer?.request === undefined) return refused
@@ -120,7 +122,7 @@ const isOpened = ({ state, enacted, grants }: Request): boolean =>
 function told(refused: Refusal, request: Request): Refusal {
   const [outcome = request.id] = outcomeOf(request)
   if (request.state !== 'requested') return { ...refused, sentence: `${refused.sentence}: ${outcome}` }
-  return { ...refused, hint: `asked for by itself: ${outcome}; then try again, or: git access wait ${request.id}` }
+  return { ...refused, hint: `asked for: ${outcome}; then try again, or: git access wait ${request.id}` }
 }
 
 /** Counts what each person does in the running minute. */

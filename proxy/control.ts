@@ -49,6 +49,7 @@ export class ControlError extends Error {
 
 const BASE = '/api/v1'
 const SIGNIN = 'signin:'
+const TOKEN = 'token:'
 const ANSWER_BYTES_MAX = 4 << 20
 const ANSWER_MILLISECONDS_MAX = 15_000
 /** Streams say at least every ten seconds that they are still there. */
@@ -128,7 +129,9 @@ async function send(
   if (!TOKEN_PATTERN.test(token.trim())) throw new Error(`${control.tokenFile} holds no token: expected one word`)
   const text = body === undefined ? undefined : JSON.stringify(body)
   // By it the control plane knows the groups that the identity provider named.
-  const signin = caller.credentials?.find(name => name.startsWith(SIGNIN))?.slice(SIGNIN.length)
+  const signin = named(caller, SIGNIN)
+  // By it a job's windows are that job's alone.
+  const shown = named(caller, TOKEN)
   const options: RequestOptions & { ca?: string } = {
     ...more,
     method,
@@ -141,6 +144,7 @@ async function send(
       'drawbridge-principal': encodeURIComponent(caller.principal),
       'drawbridge-address': caller.origin.address,
       ...(signin !== undefined && { 'drawbridge-signin': signin }),
+      ...(shown !== undefined && { 'drawbridge-token': shown }),
       ...(text !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
     },
   }
@@ -152,6 +156,9 @@ async function send(
     sent.end(text)
   })
 }
+
+const named = ({ credentials }: Asked['caller'], kind: string) =>
+  credentials?.find(name => name.startsWith(kind))?.slice(kind.length)
 
 async function readAll(answer: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []

@@ -5,8 +5,8 @@ export interface Caller {
   readonly principal: string
   readonly roles: readonly Role[]
   /** The token that said so; without one it was the socket that only this machine's operator can open. */
-  /** A proxy vouched for this person, who logged in there; and where they are. */
-  readonly via?: { readonly transport: 'ssh'; readonly address: string }
+  /** A proxy vouched for this person, who logged in there; where they are, and the token that a job showed. */
+  readonly via?: { readonly transport: 'ssh'; readonly address: string; readonly job?: string }
   readonly token?: {
     readonly id: string
     readonly expires: number

@@ -4,6 +4,8 @@ import type { Sql } from 'postgres'
 import { findLock } from '../register/locks.ts'
 import { rolesOf } from '../register/roles.ts'
 import { signinStanding } from '../register/signins.ts'
+import { findToken } from '../register/tokens.ts'
+import { kindOf } from '../voter.ts'
 import { type Caller, READS_LEDGER } from './access.ts'
 import { principal as principalForm } from './fields.ts'
 import { Problem } from './problem.ts'
@@ -59,7 +61,7 @@ export async function spokenFor(sql: Sql, front: Caller, request: FastifyRequest
     ...(await signedIn(sql, principal, request.headers['drawbridge-signin'])),
     principal,
     roles: OF_THE_LEDGER.has(route) ? ['auditor'] : ['developer', 'approver'],
-    via: { transport: 'ssh', address },
+    via: { transport: 'ssh', address, ...(await jobOf(sql, principal, request.headers['drawbridge-token'])) },
   }
 }
 
@@ -78,6 +80,16 @@ async function signedIn(sql: Sql, principal: string, id: unknown): Promise<Pick<
   if (typeof standing === 'string') throw new Problem(403, 'signed-out', 'the sign-in is over', 'git access login')
   const { groups, mfa } = standing
   return { groups, ...(mfa !== undefined && { mfa }) }
+}
+
+/** Which job asks, where it showed its token: jobs share one name, and windows are not to be shared. */
+async function jobOf(sql: Sql, principal: string, id: unknown): Promise<{ readonly job?: string }> {
+  if (id === undefined || kindOf(principal) !== 'ci') return {}
+  const token = typeof id === 'string' ? await findToken(sql, id) : undefined
+  if (token?.principal !== principal || token.revoked || token.expires.getTime() <= Date.now()) {
+    throw new Problem(403, 'signed-out', 'the token of the job is over', 'exchange another one')
+  }
+  return { job: token.id }
 }
 
 function unescaped(header: string | string[] | undefined): string | undefined {

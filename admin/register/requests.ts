@@ -56,6 +56,14 @@ export async function pendingLike(change: Change, asked: AskedFor): Promise<Regi
   return row && (await withGrants(change.sql, [row]))[0]
 }
 
+/** Everything that is pending for a principal, the newest first, the rows locked. */
+export async function pendingOf(change: Change, principal: string): Promise<RegisteredRequest[]> {
+  const rows = await change.sql<RequestRow[]>`
+    select id, content from control.request where principal = ${principal} and state = 'requested'
+    order by id desc for update`
+  return await withGrants(change.sql, rows)
+}
+
 /** An answer so new that whoever asks again may not have heard of it. */
 const JUST_NOW_MILLISECONDS = 60_000
 

@@ -79,7 +79,7 @@ function attempt([file = '', ...args]: readonly string[]): Promise<{ readonly st
 const ASK =
   /^(?:remote: )?ask with: git access request (\S+)((?: --(?:push|fetch|archive|delete|tag|force)| --ref [A-Za-z0-9._/@+-]+| --for \w+)+) *$/gm
 
-const FILED = /^(?:remote: )?asked for by itself: (r-[0-9a-z]{1,40}) waits for /gm
+const FILED = /^(?:remote: )?asked for: (r-[0-9a-z]{1,40}) waits for /gm
 
 /** The request that the gate filed when it refused, where the policy says so. */
 export function filedIn(said: string): { readonly text: string; readonly id: string } | undefined {

@@ -11,9 +11,7 @@ const ASKED_CHARACTERS_MAX = 200
  */
 export function countDown(stderr: Writable, request: Request, milliseconds: number): { end(): void } {
   const { id, waiting_for = 'approval' } = request
-  stderr.write(
-    `drawbridge: ${id} asks for this by itself: ${printable(waiting_for, ASKED_CHARACTERS_MAX)} to approve\n`,
-  )
+  stderr.write(`drawbridge: ${id} asks for this: ${printable(waiting_for, ASKED_CHARACTERS_MAX)} to approve\n`)
   const until = performance.now() + milliseconds
   let shown = ''
   const show = () => {

@@ -18,6 +18,7 @@ requests:
   - { name: why, trigger: push, repositories: why/*, auto_request: true, reason: true, approvers: leads }
   - { name: plain, trigger: push, repositories: plain/*, approvers: leads }
   - { name: staff, trigger: push, repositories: staff/*, who: group:staff, auto_request: true, approvers: leads }
+  - { name: build, trigger: push, repositories: build/*, who: "ci:github:acme/build:refs/heads/*", auto_request: true, approvers: leads }
   - { name: open, trigger: clone, repositories: open/*, auto_request: true, automatic: true }
 `
 
@@ -60,7 +61,12 @@ interface Filed {
 }
 
 /** The proxy refused this person. Everybody is another one, so that no test stands in another's way. */
-const refused = (principal: string, repository: string, service = 'receive-pack', signin?: string) =>
+const refused = (
+  principal: string,
+  repository: string,
+  service = 'receive-pack',
+  more: { [name: string]: string } = {},
+) =>
   call(
     'service:gate',
     '/requests/auto',
@@ -68,7 +74,7 @@ const refused = (principal: string, repository: string, service = 'receive-pack'
     {
       'drawbridge-principal': principal,
       'drawbridge-address': '192.0.2.7',
-      ...(signin !== undefined && { 'drawbridge-signin': signin }),
+      ...more,
     },
   )
 
@@ -102,6 +108,52 @@ test('refused again, it is the same request; one that a person made is left as i
   })
 })
 
+test('what they asked for by hand is waited for: with a reason that only they can give, several repositories, or a tag', async () => {
+  const wish = { repository: 'other/api', actions: ['fetch'], reason: 'PAY-7' }
+  const why = { repository: 'why/api', actions: ['create', 'update'], refs: ['main'] }
+  const first = (await call('dana', '/requests', { ...why, reason: 'PAY-231' })).body as NonNullable<Filed['request']>
+  const found = await refused('dana', 'why/api')
+  expect(found.body).toMatchObject({ wait_seconds: 300, request: { id: first.id, digest: first.digest } })
+  // Not for reading, which it would not open.
+  expect((await refused('dana', 'why/api', 'upload-pack')).body).toEqual({ wait_seconds: 0 })
+
+  const both = { repository: 'why/a', actions: ['tag'], also: [{ repository: 'why/b', actions: ['update'] }] }
+  const bundle = (await call('dana', '/requests', { ...both, reason: 'PAY-8' })).body as NonNullable<Filed['request']>
+  for (const repository of ['why/a', 'why/b']) {
+    expect((await refused('dana', repository)).body.request?.id).toBe(bundle.id)
+  }
+  expect((await call('dana', '/requests', wish)).status).toBe(403)
+})
+
+test('where a rule of a pending request does not say so, nothing waits for it', async () => {
+  await call('dana', '/requests', { repository: 'plain/waits', actions: ['update'] })
+  expect((await refused('dana', 'plain/waits')).body).toEqual({ wait_seconds: 0 })
+})
+
+test('a job’s request is that job’s alone, and what it opens as well', async () => {
+  const job = 'ci:github:acme/build:refs/heads/main'
+  const tokens = ['t-1', 't-2']
+  for (const id of tokens) {
+    await sql`
+      insert into control.token (id, principal, roles, created_by, expires)
+      values (${id}, ${job}, '{developer}', ${job}, now() + interval '1 hour')`
+  }
+  const by = (id: string) => refused(job, 'build/app', 'receive-pack', { 'drawbridge-token': id })
+  const [one, other] = [(await by('t-1')).body.request!, (await by('t-2')).body.request!]
+  expect(other.id).not.toBe(one.id)
+  expect((await by('t-1')).body.request?.id).toBe(one.id)
+  await call('mona', `/requests/${one.id}/approve`, { digest: one.digest })
+  const granted = await sql`select bounds from control.grant where request = ${one.id}`
+  expect(granted).toMatchObject([{ bounds: { token: 't-1' } }])
+  expect((await by('t-2')).body.request?.state).toBe('requested')
+
+  await sql`update control.token set revoked = now() where id = 't-1'`
+  expect(await by('t-1')).toMatchObject({ status: 403, body: { code: 'signed-out' } })
+  expect(await refused('ci:other', 'build/app', 'receive-pack', { 'drawbridge-token': 't-2' })).toMatchObject({
+    status: 403,
+  })
+})
+
 test('after a denial nothing is filed by itself for as long as the denied one would have waited', async () => {
   const { id, digest } = (await refused('cleo', 'acme/api')).body.request!
   await call('mona', `/requests/${id}/deny`, { digest, reason: 'not now' })
@@ -130,12 +182,13 @@ test('groups of the identity provider count where the sign-in is named, and only
   await sql`
     insert into control.signin (id, principal, groups, roles, issuer, subject, address, client, expires)
     values (${signin}, 'erin', ${['staff']}, ${['developer']}, 'https://id', 'e', '192.0.2.7', 'test', now() + interval '1 hour')`
-  expect((await refused('erin', 'staff/api', 'receive-pack', signin)).body.request).toMatchObject({
+  const by = { 'drawbridge-signin': signin }
+  expect((await refused('erin', 'staff/api', 'receive-pack', by)).body.request).toMatchObject({
     state: 'requested',
   })
-  expect(await refused('fay', 'staff/api', 'receive-pack', signin)).toMatchObject({ status: 403 })
+  expect(await refused('fay', 'staff/api', 'receive-pack', by)).toMatchObject({ status: 403 })
   await sql`update control.signin set ended = now(), ended_how = 'logout', ended_by = 'erin' where id = ${signin}`
-  expect(await refused('erin', 'staff/api', 'receive-pack', signin)).toMatchObject({ status: 403 })
+  expect(await refused('erin', 'staff/api', 'receive-pack', by)).toMatchObject({ status: 403 })
 })
 
 test('a repository with a star in its name is no way to a window on many', async () => {

@@ -15,7 +15,8 @@ test.each<[string, string, object]>([
     { push: true, delete: true, ref: ['x', 'refs/tags/v1'], for: '1h' },
   ],
 ])('the line that asks is found in %j', (said, repository, wish) => {
-  expect(askedIn(said)).toMatchObject({ repository, wish })
+  const asked = askedIn(said)
+  expect({ ...asked?.aim, ...asked?.length }).toMatchObject({ repositories: [repository], ...wish })
 })
 
 test.each([

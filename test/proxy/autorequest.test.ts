@@ -66,7 +66,7 @@ describe('an operation without a window', () => {
     const after = autoRequests(control)(person, no(), never)
     await vi.advanceTimersByTimeAsync(2_000)
     const said = person.said()
-    expect(said).toContain('drawbridge: r-1 asks for this by itself: one of leads to approve\n')
+    expect(said).toContain('drawbridge: r-1 asks for this: one of leads to approve\n')
     expect(said).toContain('\rdrawbridge: waiting, 00:05:00 left; Ctrl-C leaves it standing')
     expect(said).toContain('00:04:58 left')
     expect(said).not.toContain('\u001b')
@@ -90,7 +90,7 @@ describe('an operation without a window', () => {
     await vi.advanceTimersByTimeAsync(20_000)
     expect(await after).toMatchObject({
       sentence: 'no open window for you on acme/app',
-      hint: 'asked for by itself: r-1 waits for one of leads, until 2026-01-01T00:00:00Z; then try again, or: git access wait r-1',
+      hint: 'asked for: r-1 waits for one of leads, until 2026-01-01T00:00:00Z; then try again, or: git access wait r-1',
     })
     expect(asked).toEqual(['POST /requests/auto', 'GET /requests/r-1?wait=30s'])
   })
@@ -125,6 +125,14 @@ describe('an operation without a window', () => {
     expect(await autoRequests(control)(client(), no(), never)).toBe('decided')
     expect(asked).toEqual(['POST /requests/auto'])
   })
+})
+
+test('a credential for one request asks for no other', async () => {
+  const { control, asked } = plane()
+  const job = client()
+  const bound = { ...job, caller: { ...job.caller, request: 'r-9' } }
+  expect(await autoRequests(control)(bound, no(), never)).toMatchObject({ code: 'no-grant' })
+  expect(asked).toEqual([])
 })
 
 describe('bounds', () => {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { PRESETS, type WorkloadSettings } from '../../config/workload.ts'
 import { type ControlPlane, startControlPlane } from '../support/control.ts'
-import { git, makeRepository } from '../support/git.ts'
+import { cloneRepository, commitFile, git, makeRepository, refsOf } from '../support/git.ts'
 import { makeKey } from '../support/keys.ts'
 import { startProgram, temporaryFolder, until } from '../support/program.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
@@ -22,6 +22,7 @@ const POLICY = `version: 1
 groups: { leads: [mona] }
 requests:
   - { trigger: clone, repositories: local/acme/*, who: "ci:github:acme/build:refs/heads/*", automatic: true, approvers: leads }
+  - { trigger: push, repositories: local/acme/*, who: "ci:github:acme/build:refs/heads/*", auto_request: { wait: 40s }, approvers: leads }
 `
 
 let stand: Stand
@@ -63,11 +64,11 @@ beforeAll(async () => {
   await stand.store.doubt()
   control = await startControlPlane(
     { redis: stand.redis.url, postgres: stand.postgres.url },
-    { root: 'admin', eve: 'auditor' },
+    { root: 'admin', eve: 'auditor', mona: 'approver', 'service:gate': 'front' },
     POLICY,
     { workloads: [build] },
   )
-  proxy = await stand.startProxy()
+  proxy = await stand.startProxy({ control: { url: control.url, tokenFile: join(control.folder, 'service:gate') } })
   for (const name of ['app', 'other']) await makeRepository(join(stand.folder, 'acme', `${name}.git`))
 })
 afterAll(async () => {
@@ -154,6 +155,26 @@ describe('a job’s window', () => {
   test('is no other job’s, though both have the same name', async () => {
     const [, other] = [await exchange(window()), await exchange()]
     expect(await reads(other.body.token)).toContain('no open window')
+  })
+
+  test('that a refused push asked for by itself is that job’s alone as well, and the push goes on with it', async () => {
+    const { body } = await exchange()
+    const bare = join(stand.folder, 'acme', 'app.git')
+    const work = await cloneRepository(bare)
+    const tip = await commitFile(work, 'built', 'by the job')
+    const url = new URL(`${proxy.urls.http}/local/acme/app.git`)
+    url.username = 'job'
+    url.password = body.token ?? ''
+    const pushing = git(['push', url.href, 'HEAD:refs/heads/main'], { cwd: work })
+    const asked = await until(async () => {
+      const listed = await control.run('mona', 'drawbridge', 'request', 'list', '--json')
+      return (JSON.parse(listed.stdout) as { id: string; principal: string }[]).find(one => one.principal === JOB)
+    }, 'the request to be filed')
+    await control.run('mona', 'drawbridge', 'request', 'approve', asked.id)
+    expect(await pushing).toMatchObject({ status: 0 })
+    expect((await refsOf(bare))['refs/heads/main']).toBe(tip)
+    const [window] = (await stand.store.live(JOB)).filter(({ request }) => request === asked.id)
+    expect(window?.bounds).toEqual({ token: body.id })
   })
 
   test('that was asked for later is that job’s alone as well', async () => {

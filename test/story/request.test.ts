@@ -23,6 +23,7 @@ requests:
     refs: [main]
     approvers: { n: 2, of: [leads] }
     reason: true
+    auto_request: { wait: 2m }
     revoke_on_idle: 4s
   - { name: read, trigger: clone, repositories: local/acme/*, approvers: leads }
   - name: near
@@ -130,11 +131,12 @@ test('a push is refused, asked for, approved by one at a terminal and one over s
   )
   const id = idIn(asked.stdout)
 
-  // What a developer types: the push stands behind the wait.
-  const wait = `'${process.execPath}' '${join(CLI, 'git-access.ts')}' wait ${id}`
-  const waiting = await startProgram('sh', ['-c', `${wait} && git -C '${work}' push '${url}' HEAD:refs/heads/main`], {
-    env: { ...gitEnvironment(), ...control.as('dana') },
-  })
+  // The very push, which now stands open and says for whom it waits.
+  const over = `${proxy.urls.ssh}/local/acme/app.git`
+  const env = gitEnvironment({ GIT_SSH_COMMAND: sshCommand({ key: keys.dana ?? '' }) })
+  const waiting = await startProgram('git', ['-C', work, 'push', over, 'HEAD:refs/heads/main'], { env })
+  await until(() => waiting.output().includes('waiting, 00:0'), 'the countdown')
+  expect(waiting.output()).toContain(`drawbridge: ${id} asks for this: 2 of leads to approve`)
 
   const first = await control.run('mona', 'drawbridge', 'request', 'approve', id)
   expect(first.stderr).toContain('waits for')
@@ -235,7 +237,7 @@ test.each(['http', 'ssh'] as const)(
     const id = (await until(() => pendingFor('dana', repository), 'the request to be filed')).id
     if (transport === 'ssh') {
       await until(() => left.output().includes('waiting, 00:0'), 'the countdown')
-      expect(left.output()).toContain(`drawbridge: ${id} asks for this by itself: one of`)
+      expect(left.output()).toContain(`drawbridge: ${id} asks for this: one of`)
     }
     // Ctrl-C.
     await left.stop('SIGINT')
@@ -276,7 +278,7 @@ test('git access run takes up the request that a refusal has filed, and asks ane
   const push = ['git', '-C', work, 'push', remote('dana', 'local/soon/app'), 'HEAD:refs/heads/main']
   const running = await control.start('dana', 'git-access', 'run', '--reason', 'PAY-231', '--', ...push)
   const id = await until(() => /drawbridge: (r-[0-9a-z]{20}) waits for/.exec(running.output())?.[1], 'run to wait')
-  expect(running.output()).toContain(`asked for by itself: ${id} waits for one of`)
+  expect(running.output()).toContain(`asked for: ${id} waits for one of`)
   expect(await pendingFor('dana', 'local/soon/app')).toMatchObject({ id, reason: 'PAY-231' })
   await control.run('mona', 'drawbridge', 'request', 'approve', id)
   expect(await running.ended).toBe(0)
