@@ -1,14 +1,17 @@
-// From an approval to the operation that waited for it: node bench/approval.ts [TRIES]
+// From an approval to the operation that waited for it: node bench/approval.ts [TRIES [run|self|slack]]
 // Real git, Redis and PostgreSQL, a control plane and two proxies that take turns, all on this machine. The clock starts as
-// the approver's call is sent and ends with the time in the start record of the push.
+// the approver's call is sent, or by "Slack" the form that its button opens, signed, and ends with the time in the start
+// record of the push.
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { startSlack } from '../test/admin/notify/slackserver.ts'
 import { startControlPlane } from '../test/support/control.ts'
 import { cloneRepository, commitFile, gitEnvironment, makeRepository } from '../test/support/git.ts'
 import { type Program, startProgram, until } from '../test/support/program.ts'
 import setup from '../test/support/setup.ts'
 import { type StartedProxy, startStand } from '../test/support/stand.ts'
 import { percentile } from './case.ts'
+import { approveInSlack } from './press.ts'
 
 const TRIES = Number(process.argv[2] ?? 100)
 if (!Number.isInteger(TRIES) || TRIES < 1) {
@@ -16,10 +19,23 @@ if (!Number.isInteger(TRIES) || TRIES < 1) {
   process.exit(2)
 }
 const POLICY = `version: 1
+people: { mona: [mona, mona@acme.example] }
 requests:
   - { name: run, trigger: push, repositories: local/run/*, approvers: person:mona }
-  - { name: self, trigger: push, repositories: local/self/*, approvers: person:mona, auto_request: { wait: 2m } }
+  - name: itself
+    trigger: push
+    repositories: [local/self/*, local/slack/*]
+    approvers: person:mona
+    auto_request: { wait: 2m }
 `
+/** How the push waits, and where it is approved. */
+const WAYS = {
+  run: 'git access run -- git push',
+  self: 'git push, auto_request',
+  slack: 'the same, approved in Slack',
+} as const
+type Way = keyof typeof WAYS
+const ways = (Object.keys(WAYS) as Way[]).filter(way => way === (process.argv[3] ?? way))
 /** In turn: a gate files no more than a few requests a minute for one person. */
 const PEOPLE = Array.from({ length: 20 }, (_, i) => `dana-${i}`)
 const CLI = new URL('../cli/git-access.ts', import.meta.url).pathname
@@ -33,10 +49,28 @@ interface Pending {
 const tidy = await setup()
 const stand = await startStand({ proxies: 0 })
 await stand.store.doubt()
+const slack = await startSlack()
+slack.members.set('UMONA', {
+  id: 'UMONA',
+  team_id: 'T1',
+  is_email_confirmed: true,
+  profile: { email: 'mona@acme.example' },
+})
+const { token, signingSecret, url: api } = slack
+const channel = {
+  type: 'slack',
+  name: 'slack',
+  token,
+  channel: 'C1',
+  signingSecret,
+  api,
+  repositories: ['local/slack/*'],
+} as const
 const control = await startControlPlane(
   { redis: stand.redis.url, postgres: stand.postgres.url },
   { ...Object.fromEntries(PEOPLE.map(person => [person, 'developer'])), mona: 'approver', 'service:gate': 'front' },
   POLICY,
+  { notify: { ending: 600_000, giveUp: 86_400_000, people: new Map(), channels: [channel] } },
 )
 const first = await stand.startProxy({
   control: { url: control.url, tokenFile: join(control.folder, 'service:gate') },
@@ -44,7 +78,7 @@ const first = await stand.startProxy({
 const proxies = [first, await stand.startProxy(first.settings)]
 
 try {
-  for (const way of ['run', 'self'] as const) {
+  for (const way of ways) {
     const bare = await makeRepository(join(stand.folder, way, 'app.git'))
     const work = await cloneRepository(bare)
     const took: number[] = []
@@ -54,23 +88,18 @@ try {
       took.push(await approvalToOperation(person, way, work, proxies[index % proxies.length]!))
     }
     took.sort((a, b) => a - b)
-    const name = way === 'run' ? 'git access run -- git push' : 'git push, auto_request'
     const at = (share: number) => `${percentile(took, share)} ms`
-    process.stdout.write(`${name.padEnd(28)}p50 ${at(0.5)}, p95 ${at(0.95)}, worst ${at(1)}, of ${TRIES}\n`)
+    process.stdout.write(`${WAYS[way].padEnd(30)}p50 ${at(0.5)}, p95 ${at(0.95)}, worst ${at(1)}, of ${TRIES}\n`)
   }
 } finally {
   await control.close()
   await stand.close()
+  await slack.stop()
   tidy()
 }
 
 /** One push that waits: milliseconds from its approval to its start. The window is taken back for the next. */
-async function approvalToOperation(
-  person: string,
-  way: 'run' | 'self',
-  work: string,
-  proxy: StartedProxy,
-): Promise<number> {
+async function approvalToOperation(person: string, way: Way, work: string, proxy: StartedProxy): Promise<number> {
   const url = new URL(`${proxy.urls.http}/local/${way}/app.git`)
   url.username = person
   url.password = tokenOf(person)
@@ -83,12 +112,19 @@ async function approvalToOperation(
   // Past the answer that says so, into the wait itself.
   await new Promise(resolve => setTimeout(resolve, 300))
 
-  const begun = Date.now()
-  const approved = await call<Pending>('mona', 'POST', `/requests/${id}/approve`, { digest })
+  const begun = way === 'slack' ? await approveByButton(id) : Date.now()
+  if (way !== 'slack') await call('mona', 'POST', `/requests/${id}/approve`, { digest })
   await succeeded(waiting)
-  const operation = await startedUnder(approved.grants[0]?.id ?? '')
+  const { grants } = await call<Pending>(person, 'GET', `/requests/${id}`)
+  const operation = await startedUnder(grants[0]?.id ?? '')
   await call(person, 'POST', `/requests/${id}/withdraw`, {})
   return operation - begun
+}
+
+/** @returns when the form was sent */
+async function approveByButton(id: string): Promise<number> {
+  await until(() => JSON.stringify([...slack.messages.values()]).includes(id), 'the request to be in Slack')
+  return await approveInSlack(slack, `${control.url}/channels/slack`, 'UMONA', id)
 }
 
 async function succeeded(program: Program): Promise<void> {
