@@ -110,7 +110,11 @@ export function startNotify(options: NotifyOptions): Notify {
     wake: () => {
       if (channels.length > 0 && !stopping.signal.aborted) void round()
     },
-    round,
+    round: async () => {
+      // What is under way may have looked before the newest notice was there.
+      await Promise.all(running.values())
+      await round()
+    },
     channel: name => channels.find(channel => channel.name === name),
     close: async () => {
       for (const timer of timers) clearInterval(timer)

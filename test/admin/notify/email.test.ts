@@ -1,9 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import type { AddressInfo } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import { pino } from 'pino'
-import PostalMime, { type Email } from 'postal-mime'
-import { SMTPServer } from 'smtp-server'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { emailChannel } from '../../../admin/notify/email.ts'
 import { readLink, signLink } from '../../../admin/notify/link.ts'
@@ -15,19 +12,17 @@ import { lockPrincipal } from '../../../admin/register/locks.ts'
 import { findRequest } from '../../../admin/register/requests.ts'
 import type { EmailSettings } from '../../../config/notify.ts'
 import { HOUR } from '../control.ts'
+import { linkIn, type MailServer, startMail } from './mailserver.ts'
 import { type Stage, standing, startStage } from './stage.ts'
 
 const LINK_KEY = randomBytes(32)
 
 let stage: Stage
-let mails: { readonly to: string[]; readonly email: Email }[]
-let smtp: SMTPServer
+let mail: MailServer
 let settings: EmailSettings
 let app: FastifyInstance
 let base: string
 let clock = Date.now
-/** What the mail server says to a recipient; nothing: welcome. */
-let refuse: (address: string) => { code: number; text: string } | undefined = () => undefined
 
 beforeAll(async () => {
   stage = await startStage()
@@ -43,34 +38,12 @@ afterAll(async () => {
   await stage?.stop()
 })
 beforeEach(async () => {
-  mails = []
   clock = Date.now
-  refuse = () => undefined
-  smtp = new SMTPServer({
-    authOptional: true,
-    disabledCommands: ['STARTTLS'],
-    onRcptTo: ({ address }, _session, callback) => {
-      const no = refuse(address)
-      callback(no && Object.assign(new Error(no.text), { responseCode: no.code }))
-    },
-    onData: (stream, session, callback) => {
-      const chunks: Buffer[] = []
-      stream.on('data', chunk => chunks.push(chunk))
-      stream.on('end', () => {
-        const to = session.envelope.rcptTo.map(({ address }) => address)
-        void PostalMime.parse(Buffer.concat(chunks)).then(email => {
-          mails.push({ to, email })
-          callback()
-        })
-      })
-    },
-  })
-  await new Promise<void>(resolve => smtp.listen(0, '127.0.0.1', () => resolve()))
-  const { port } = smtp.server.address() as AddressInfo
+  mail = await startMail()
   settings = {
     type: 'email',
     name: 'mail',
-    smtp: new URL(`smtp://127.0.0.1:${port}`),
+    smtp: mail.url,
     requireTls: false,
     from: 'gate@acme.example',
     unsubscribe: 'mailto:gate@acme.example?subject=unsubscribe',
@@ -79,15 +52,13 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await stage.forget()
-  await new Promise<void>(resolve => smtp.close(() => resolve()))
+  await mail.stop()
 })
 
 const notify = () => {
   const channel = emailChannel(settings, linksTo(base, LINK_KEY))
   return stage.notify([channel], { channels: [settings] })
 }
-const mailTo = (address: string) => mails.filter(({ to }) => to.includes(address)).map(({ email }) => email)
-const linkIn = (email: Email | undefined) => /http:\S+\/links\/\S+/.exec(email?.text ?? '')?.[0] ?? ''
 const stateOf = async (id: string) => (await findRequest(stage.sql, id))?.request.state
 const refusals = async () => (await stage.records('channel.refused')).map(({ code }) => code)
 
@@ -101,33 +72,33 @@ describe('a mail', () => {
     const sender = notify()
     const id = await stage.ask({ ticket: 'PAY-231' })
     await sender.round()
-    expect(mails.map(({ to }) => to[0]).sort()).toEqual(['mona@acme.example', 'raj@acme.example'])
-    const [mona] = mailTo('mona@acme.example')
-    expect(linkIn(mona)).not.toBe(linkIn(mailTo('raj@acme.example')[0]))
+    expect(mail.mails.map(({ to }) => to[0]).sort()).toEqual(['mona@acme.example', 'raj@acme.example'])
+    const [mona] = mail.to('mona@acme.example')
+    expect(linkIn(mona)).not.toBe(linkIn(mail.to('raj@acme.example')[0]))
     expect(mona?.text).toContain('PAY-231')
     expect(mona?.html).toContain('PAY-231')
     expect(mona?.headers.find(({ key }) => key === 'list-unsubscribe')?.value).toContain('mailto:gate@acme.example')
     await stage.vote(id, 'mona')
     await sender.round()
-    const [, outcome] = mailTo('raj@acme.example')
-    const [asked] = mailTo('raj@acme.example')
+    const [, outcome] = mail.to('raj@acme.example')
+    const [asked] = mail.to('raj@acme.example')
     expect(outcome?.inReplyTo).toBe(asked?.messageId)
     expect(outcome?.references).toContain(asked?.messageId)
     expect(linkIn(outcome)).toBe('')
-    expect(mailTo('dana@acme.example').at(-1)?.text).toContain('Approved by mona')
+    expect(mail.to('dana@acme.example').at(-1)?.text).toContain('Approved by mona')
   })
 
   test('shows what somebody typed as text, in HTML too', async () => {
     await stage.ask({ reason: '<img src=x onerror=alert(1)> & "quotes"' })
     await notify().round()
-    const [mona] = mailTo('mona@acme.example')
+    const [mona] = mail.to('mona@acme.example')
     expect(mona?.html).not.toContain('<img')
     expect(mona?.html).toContain('&#60;img')
     expect(mona?.text).toContain('<img src=x onerror=alert(1)> & "quotes"')
   })
 
   test('to a mailbox that is not there is given up at once; one the server is too busy for waits', async () => {
-    refuse = address =>
+    mail.refuse = address =>
       address.startsWith('mona') ? { code: 550, text: 'no such user' } : { code: 451, text: 'try later' }
     await stage.ask()
     await notify().round()
@@ -141,7 +112,7 @@ describe('a mail', () => {
     settings = { ...settings, requireTls: true }
     await stage.ask()
     await notify().round()
-    expect(mails).toEqual([])
+    expect(mail.mails).toEqual([])
     expect((await listDeliveries(stage.sql, { state: 'waiting', limit: 9 })).length).toBe(2)
   })
 })
@@ -150,7 +121,7 @@ describe('a link', () => {
   async function asked(over: Parameters<Stage['ask']>[0] = {}) {
     const id = await stage.ask(over)
     await notify().round()
-    return { id, link: linkIn(mailTo('mona@acme.example').at(-1)) }
+    return { id, link: linkIn(mail.to('mona@acme.example').at(-1)) }
   }
 
   test('opened by a scanner, any number of times and with any method that only looks, decides nothing', async () => {
