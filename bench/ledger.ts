@@ -39,8 +39,7 @@ const QUERY_ROUNDS = 40
 const QUERY_MILLISECONDS_MAX = 50
 const FOLLOWERS = 100
 const LATENCY_ROUNDS = 200
-/** The time a million records may take to be verified is a rate for any number of them. */
-const VERIFY_RECORDS_PER_SECOND = Math.ceil(1_000_000 / 60)
+const VERIFY_MILLION_SECONDS_MAX = 60
 
 const log = { info() {}, warn: report, error: report }
 function report(facts: object, message: string): void {
@@ -149,9 +148,13 @@ const heading = `${machine}; ${total.toLocaleString('en')} records. Times are p5
 const table = ['| work | figure |', '|---|---|', ...figures.map(([what, figure]) => `| ${what} | ${figure} |`)].join(
   '\n',
 )
-const text = [heading, '', goalTable(goals), '', table].join('\n')
+const reached = [heading, '', goalTable(goals)].join('\n')
+const text = [reached, '', table].join('\n')
 process.stdout.write(options.json ? `${JSON.stringify({ figures, goals })}\n` : `${text}\n`)
-if (options.publish) fill('docs/figures.md', 'ledger', text)
+if (options.publish) {
+  fill('docs/figures.md', 'ledger', text)
+  fill('README.md', 'ledger', reached)
+}
 
 async function fillInbox(sql: Sql): Promise<void> {
   const { emit, close } = await createEmitter({ sql, proxy: 'bench', boot: 'fill', log })
@@ -276,7 +279,10 @@ async function verifying(sql: Sql): Promise<void> {
     const verdict = await verifyLedger({ entries: readIndexed(sql), heads, keys })
     if (!verdict.ok || verdict.records !== total) throw new Error(JSON.stringify(verdict))
   })
-  rate(`verify, with ${heads.length} heads`, total, took, VERIFY_RECORDS_PER_SECOND)
+  rate(`verify, with ${heads.length} heads`, total, took)
+  const seconds = (took / total) * 1_000
+  const what = 'a million records verified, heads and all'
+  goals.push({ what, figure: seconds, unit: 's', most: VERIFY_MILLION_SECONDS_MAX })
 }
 
 async function latency(sql: Sql): Promise<void> {
