@@ -44,39 +44,55 @@ export interface PolicyInForce {
    * is recorded either way.
    */
   load(path: string | undefined): Promise<void>
+  /** The same with what another place says. `from` says which, for the record. False: it does not load. */
+  take(read: () => Policy, from?: string): Promise<boolean>
+  /** There is to be a policy, and it is not here yet. */
+  missing(why: string): void
 }
 
 export function createPolicyInForce(act: Act, log: { warn(facts: object, sentence: string): void }): PolicyInForce {
   let standing: Standing = { kind: 'none' }
   let observed = NOTHING_OBSERVED
+
+  async function take(read: () => Policy, from?: string): Promise<boolean> {
+    const before = standing.kind === 'policy' ? standing.policy.version : undefined
+    try {
+      const policy = read()
+      const { version } = policy
+      if (version === before) return true
+      const reason = from === undefined ? {} : { reason: from }
+      // Recorded before it decides anything.
+      await act(async change => change.record({ kind: 'policy.loaded', by: 'drawbridge', version, ...reason }))
+      standing = { kind: 'policy', policy }
+      observed = observedBy(policy)
+      const patterns = describeObserved(observed)
+      if (patterns.length > 0) log.warn({ patterns }, 'mode: observe: what would be refused here is let through')
+      for (const { place, sentence } of unenforced(policy)) log.warn({ place }, sentence)
+      return true
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error
+      const why = `${from === undefined ? '' : `${from}: `}${error.message}`.slice(0, REASON_CHARACTERS_MAX)
+      log.warn({ problems: error.problems }, 'the policy does not load; what was in force stays')
+      if (standing.kind !== 'policy') standing = { kind: 'broken', why }
+      const version = before ?? 'none'
+      await act(async change => change.record({ kind: 'policy.refused', by: 'drawbridge', version, reason: why }))
+      return false
+    }
+  }
+
   return {
     standing: () => standing,
     observed: () => observed,
     load: async path => {
-      if (path === undefined) {
+      if (path !== undefined) await take(() => readPolicy(path))
+      else {
         standing = { kind: 'none' }
         observed = NOTHING_OBSERVED
-        return
       }
-      const before = standing.kind === 'policy' ? standing.policy.version : undefined
-      try {
-        const policy = readPolicy(path)
-        if (policy.version === before) return
-        // Recorded before it decides anything.
-        await act(async change => change.record({ kind: 'policy.loaded', by: 'drawbridge', version: policy.version }))
-        standing = { kind: 'policy', policy }
-        observed = observedBy(policy)
-        const patterns = describeObserved(observed)
-        if (patterns.length > 0) log.warn({ patterns }, 'mode: observe: what would be refused here is let through')
-        for (const { place, sentence } of unenforced(policy)) log.warn({ place }, sentence)
-      } catch (error) {
-        if (!(error instanceof PolicyError)) throw error
-        const why = error.message.slice(0, REASON_CHARACTERS_MAX)
-        log.warn({ problems: error.problems }, 'the policy does not load; what was in force stays')
-        if (standing.kind !== 'policy') standing = { kind: 'broken', why }
-        const version = before ?? 'none'
-        await act(async change => change.record({ kind: 'policy.refused', by: 'drawbridge', version, reason: why }))
-      }
+    },
+    take,
+    missing: why => {
+      if (standing.kind !== 'policy') standing = { kind: 'broken', why }
     },
   }
 }

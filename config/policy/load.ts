@@ -52,13 +52,15 @@ export function readPolicy(path: string): Policy {
   return loadPolicy(policySources(path))
 }
 
+/** Of the files of a folder, by its name. */
+export const isPolicyFile = (name: string): boolean =>
+  /\.ya?ml$/.test(name) && !/\.test\.ya?ml$/.test(name) && !name.startsWith('.')
+
 /** @throws PolicyError where the path cannot be read */
 export function policySources(path: string): readonly PolicySource[] {
   try {
     if (!statSync(path).isDirectory()) return [{ file: path, text: readFileSync(path, 'utf8') }]
-    const files = readdirSync(path).filter(
-      name => /\.ya?ml$/.test(name) && !/\.test\.ya?ml$/.test(name) && !name.startsWith('.'),
-    )
+    const files = readdirSync(path).filter(isPolicyFile)
     if (files.length === 0) throw new PolicyError([at1(path, 'no .yaml file in this folder')])
     return files.sort().map(name => ({ file: join(path, name), text: readFileSync(join(path, name), 'utf8') }))
   } catch (error) {
