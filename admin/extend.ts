@@ -43,6 +43,7 @@ export function extensionWish(
     ...target,
     also,
     principal: asked.principal,
+    ...(asked.paths && { paths: asked.paths }),
     window: more.window,
     reason,
     extends: id,

@@ -5,7 +5,7 @@ import type { HostEvent } from '../config/policy/events.ts'
 import type { Asker, Facts, Target } from '../config/policy/govern.ts'
 import type { Terms } from '../config/policy/terms.ts'
 import { writeDuration } from '../config/units.ts'
-import type { Bounds } from '../grant/grant.ts'
+import type { Bounds, PathList } from '../grant/grant.ts'
 import type { Caller } from './api/access.ts'
 import { Problem } from './api/problem.ts'
 import { carry } from './decide.ts'
@@ -37,6 +37,8 @@ export interface Wish extends Target {
   readonly also?: readonly Target[]
   /** Who gets the windows; who asks, where it is not said. */
   readonly principal?: string
+  /** What a push is to change, see `grant/paths.ts`; whatever the rules give, where it is not said. */
+  readonly paths?: PathList
   readonly window?: number
   readonly starts?: number
   readonly reason?: string
@@ -73,7 +75,7 @@ export type Prospect =
     }
   | {
       readonly kind: 'refused'
-      readonly code: AskingCode | 'unenforced'
+      readonly code: AskingCode
       readonly reason: string
       readonly rule?: string
     }
@@ -181,6 +183,7 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
     principal: beneficiary?.principal ?? caller.principal,
     requester: caller.principal,
     targets: [wish, ...(wish.also ?? [])].map(({ repository, actions, refs }) => ({ repository, actions, refs })),
+    ...(wish.paths && { paths: wish.paths }),
     ...(wish.starts !== undefined && { starts: wish.starts }),
     reason: wish.reason ?? '',
     ...(wish.ticket !== undefined && { ticket: wish.ticket }),
@@ -203,17 +206,6 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
       ...(terms.rules[0] !== undefined && { rule: terms.rules[0] }),
     }
   }
-  const rules = terms.rules.map(name => standing.policy.byName.get(name))
-  // The gate does not look at them when it is used, and a window without its bound is another window.
-  if (rules.some(rule => rule?.paths !== undefined)) {
-    const reason = `rule "${terms.rules[0]}" limits paths, which this gate does not enforce yet; nothing is opened by it`
-    return {
-      kind: 'refused',
-      code: 'unenforced',
-      reason,
-      ...(terms.rules[0] !== undefined && { rule: terms.rules[0] }),
-    }
-  }
   return {
     kind: 'possible',
     asked: {
@@ -231,7 +223,7 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
       ...(terms.review && { review: terms.review }),
       timeout: terms.timeout,
       ...(terms.escalation && { escalation: terms.escalation }),
-      ...boundsOf(terms, job),
+      ...boundsOf(terms, common),
     },
     way: describeWay(terms),
     ...(terms.autoRequest && { autoRequest: terms.autoRequest }),
@@ -239,18 +231,24 @@ export function prospectOf(from: From, wish: Wish, facts: Facts, now: number): P
   }
 }
 
-function boundsOf({ networks, hours, bytes }: Terms, job: string | undefined): { readonly bounds?: Bounds } {
-  if (networks.length + hours.length === 0 && bytes === undefined && job === undefined) return {}
-  const lists = networks.map(({ written }) => written)
-  return {
-    bounds: {
-      ...(lists.length > 0 && { networks: lists }),
-      ...(hours.length > 0 && { hours }),
-      ...(bytes !== undefined && { bytes }),
-      ...(job !== undefined && { token: job }),
-    },
+/** What the terms say of every use, and what was asked for that is less. */
+function boundsOf(
+  terms: Pick<Terms, 'networks' | 'hours' | 'bytes' | 'paths'>,
+  { job, paths: asked }: Pick<AskedFor, 'job' | 'paths'>,
+): { readonly bounds?: Bounds } {
+  const networks = terms.networks.map(({ written }) => written)
+  const paths = [...terms.paths, ...(asked ? [asked] : [])]
+  const bounds: Bounds = {
+    ...(networks.length > 0 && { networks }),
+    ...(terms.hours.length > 0 && { hours: terms.hours }),
+    ...(terms.bytes !== undefined && { bytes: terms.bytes }),
+    ...(paths.length > 0 && { paths }),
+    ...(job !== undefined && { token: job }),
   }
+  return Object.keys(bounds).length === 0 ? {} : { bounds }
 }
+
+const WITHOUT_TERMS = { networks: [], hours: [], paths: [] }
 
 function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
   const { version, plan, usual, longest, timeout } = WITHOUT_POLICY
@@ -264,8 +262,7 @@ function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
       reason: `without a policy a window lasts at most ${writeDuration(longest)}`,
     }
   }
-  const bounds = common.job === undefined ? {} : { bounds: { token: common.job } }
-  const conditions = { policy: version, rules: [], plan, timeout, ...bounds }
+  const conditions = { policy: version, rules: [], plan, timeout, ...boundsOf(WITHOUT_TERMS, common) }
   const way = `to be approved by an administrator within ${writeDuration(timeout)}`
   return { kind: 'possible', asked: { ...common, window }, conditions, way }
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Approver, NOBODY, type Plan } from '../config/policy/approvers.ts'
 import { occurrences, RECURRENCES_MAX, type Weekly } from '../config/policy/hours.ts'
-import type { Action, Bounds } from '../grant/grant.ts'
+import type { Action, Bounds, PathList } from '../grant/grant.ts'
 import { type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
 import {
   extendWindow,
@@ -49,6 +49,8 @@ export interface AskedFor {
     readonly actions: readonly Action[]
     readonly refs: readonly string[]
   }[]
+  /** What a push is to change, where less is asked for than the rules give. */
+  readonly paths?: PathList
   /** Milliseconds. */
   readonly window: number
   readonly starts?: number
@@ -222,6 +224,7 @@ export function dedupeKey(asked: AskedFor): string {
     asked.breakGlass ?? false,
     ...(asked.job === undefined ? [] : [asked.job]),
     ...(asked.recurring === undefined ? [] : ['recurring']),
+    ...(asked.paths === undefined ? [] : [{ paths: asked.paths }]),
   ])
 }
 
@@ -372,7 +375,8 @@ function extend(request: Request, extension: Request): Outcome {
     return { request, refused: 'recurring windows have their own ends; ask for a new request' }
   // Otherwise an extension "to fetch", which nobody needs to approve, would make a window to push longer.
   const own = new Set(request.asked.targets.map(hash))
-  if (!asked.targets.every(target => own.has(hash(target)))) {
+  const isOwn = asked.targets.every(target => own.has(hash(target)))
+  if (!isOwn || hash(asked.paths ?? []) !== hash(request.asked.paths ?? [])) {
     return { request, refused: 'the extension asks for other things than the window holds' }
   }
   const named = new Set(asked.targets.map(({ repository }) => repository))

@@ -15,6 +15,7 @@ interface Grant {
   readonly idle?: string
   readonly uses?: number
   readonly uses_left?: number
+  readonly paths?: readonly (readonly string[])[]
   readonly bytes?: number
   readonly last_used_at?: string
   readonly reason: string
@@ -35,6 +36,7 @@ interface Issue extends Common {
   readonly idle?: string
   readonly uses?: number
   readonly bytes?: number
+  readonly path?: string[]
   readonly reason: string
 }
 
@@ -57,6 +59,7 @@ export function grantCommand(): Command {
         .option('--from <time>', 'when it begins; now, if left out')
         .option('--idle <duration>', 'ends it when not used for so long')
         .option('--bytes <size>', 'ends it after so much went by in both directions: 500MB, 2GiB', size)
+        .option('--path <pattern>', 'what a push may change: "docs/**", and "!docs/legal" for what not', several)
         .option('--uses <n>', 'ends it after so many packs fetched or pushes landed', wholeNumber)
         .requiredOption('--reason <text>', 'why: a ticket, a sentence')
         .action(async (options: Issue) => {
@@ -69,6 +72,7 @@ export function grantCommand(): Command {
             idle,
             uses,
             bytes,
+            paths: options.path,
             reason,
             for: options.for,
             starts_at: from,
@@ -181,6 +185,7 @@ function facts(grant: Grant): [string, string][] {
     ['idle end', grant.idle],
     ['uses', grant.uses === undefined ? undefined : `${grant.uses_left ?? grant.uses} of ${grant.uses} left`],
     ['bytes', grant.bytes === undefined ? undefined : `${grant.bytes} at most`],
+    ['paths', grant.paths?.map(list => list.join(' ')).join(' and within ')],
     ['last used', grant.last_used_at && when(grant.last_used_at)],
     ['reason', grant.reason],
     ['issued', `${when(grant.issued_at)} by ${grant.issued_by}`],

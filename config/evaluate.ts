@@ -1,5 +1,6 @@
 import type { Action, Grant } from '../grant/grant.ts'
-import { coversRef, matchesRepository, needs } from '../grant/pattern.ts'
+import { describePaths, mayChange } from '../grant/paths.ts'
+import { coversRef, limitsPaths, matchesRepository, needs } from '../grant/pattern.ts'
 import { describePlan, type Plan } from './policy/approvers.ts'
 import { describeWay, termsFor } from './policy/asking.ts'
 import {
@@ -14,7 +15,7 @@ import {
 } from './policy/govern.ts'
 import { describeHours, isWithin } from './policy/hours.ts'
 import { isInside } from './policy/network.ts'
-import type { Paths, Policy, Rule } from './policy.ts'
+import type { Policy, Rule } from './policy.ts'
 import { writeDuration } from './units.ts'
 
 /** Whether somebody may do one thing at this moment. */
@@ -134,6 +135,9 @@ function judge(policy: Policy, question: Question, facts: UseFacts, now: number,
   const covering = coveringGrants(question, facts.grants, now)
   if (covering) {
     note(`${covering.map(grant => grant.id).join(', ')} of ${question.principal} covers it`)
+    for (const { id, bounds } of covering) {
+      if (bounds?.paths) note(`a push under ${id} changes only ${describePaths(bounds.paths)}`)
+    }
     const rules = rulesInForce(policy, covering, governed)
     if (rules.length === 0) note('no rule of the policy speaks of it; the grant stands by itself')
     const unmet = unmetByUse(rules, question, now)
@@ -188,7 +192,8 @@ function coveringGrants(question: Question, grants: UseFacts['grants'], now: num
       grant.principal === question.principal &&
       grant.starts <= now &&
       now < grant.expires &&
-      matchesRepository(grant.repository, question.repository),
+      matchesRepository(grant.repository, question.repository) &&
+      coversPaths(grant, question),
   )
   const covering = new Set<UseFacts['grants'][number]>()
   for (const { actions, refs } of targetsOf(question)) {
@@ -201,6 +206,14 @@ function coveringGrants(question: Question, grants: UseFacts['grants'], now: num
   }
   return [...covering]
 }
+
+/** What is pushed under limits on paths is looked at when it is pushed; here as far as it is known. */
+function coversPaths(grant: Grant, { action, paths = [] }: Question): boolean {
+  if (!CHANGING.has(action) || !limitsPaths(grant)) return true
+  return action !== 'delete' && paths.every(path => mayChange(grant.bounds?.paths ?? [], path))
+}
+
+const CHANGING: ReadonlySet<Action> = new Set<Action>(['create', 'update', 'force', 'delete', 'tag'])
 
 /** The rules a grant was given by, where that is known; otherwise those that govern its holder now. */
 function rulesInForce(policy: Policy, grants: UseFacts['grants'], governed: Governed): readonly Rule[] {
@@ -225,22 +238,12 @@ function unmetByUse(
     }
     if (rule.hours && !isWithin(rule.hours, now))
       return { code: 'hours', reason: `only ${describeHours(rule.hours)}`, rule }
-    const path = rule.paths && question.paths?.find(one => !mayTouch(rule.paths!, one))
+    const path = question.paths?.find(one => rule.paths && !mayChange([rule.paths], one))
     if (path !== undefined)
       return { code: 'paths', reason: `${path.slice(0, 200)} may not be changed under this rule`, rule }
   }
   return undefined
 }
-
-/** Whether a push under these may change a path. `never` is without case: on many disks `.GitHub` is `.github`. */
-export function mayTouch(paths: Paths, path: string): boolean {
-  const name = `x/${path}`
-  if (!matchesRepository('**', name)) return false
-  if (paths.never.some(pattern => matchesPath(pattern.toLowerCase(), name.toLowerCase()))) return false
-  return paths.only.length === 0 || paths.only.some(pattern => matchesPath(pattern, name))
-}
-
-const matchesPath = (pattern: string, name: string) => matchesRepository(`x/${pattern}`, name)
 
 function whatIsNeeded(
   policy: Policy,
@@ -255,7 +258,10 @@ function whatIsNeeded(
   const targets = some
     ? [{ repository: question.repository, actions: [question.action], refs: some.refs }]
     : targetsOf(question)
-  const found = termsFor(policy, { asker: question, targets }, facts, now, () => {}, some ? undefined : [governed])
+  const { paths } = question
+  const asked = { asker: question, targets, ...(paths && { paths }) }
+  // Known paths are asked for by name, and not every rule speaks of all paths.
+  const found = termsFor(policy, asked, facts, now, () => {}, some || paths ? undefined : [governed])
   if (found.kind === 'refused') {
     const code = found.code === 'forbidden' || found.code === 'no-approvers' ? found.code : 'no-rule'
     return {
@@ -298,6 +304,7 @@ function conditionsOf(policy: Policy, names: readonly string[]): string[] {
         ? []
         : [`rule "${rule.name}" wants a second factor shown within ${writeDuration(rule.mfa)}`]),
       ...(rule.networks ? [`rule "${rule.name}" wants the caller in ${rule.networks.written.join(', ')}`] : []),
+      ...(rule.paths ? [`rule "${rule.name}" lets a push change only ${describePaths([rule.paths])}`] : []),
       ...(rule.hours ? [`rule "${rule.name}" is open ${describeHours(rule.hours)}`] : []),
       ...(rule.recurring
         ? [
@@ -309,9 +316,13 @@ function conditionsOf(policy: Policy, names: readonly string[]): string[] {
 
 const FLAGS: Partial<Record<Action, string>> = { fetch: '--fetch', create: '--push', update: '--push' }
 
+const PASTES_SAFELY = /^[A-Za-z0-9._/@+-]+$/
+
 /** The line that asks for just this. */
 function requestLine(question: Question, names: readonly string[], usual: number, reason: boolean): string {
   const flag = FLAGS[question.action] ?? `--${question.action}`
   const refs = names.map(ref => ` --ref ${ref.replace(/^refs\/heads\//, '')}`).join('')
-  return `git access request ${question.repository} ${flag}${refs} --for ${writeDuration(usual)}${reason ? ' --reason "…"' : ''}`
+  const named = question.paths ?? []
+  const paths = named.every(path => PASTES_SAFELY.test(path)) ? named.map(path => ` --path ${path}`).join('') : ''
+  return `git access request ${question.repository} ${flag}${refs}${paths} --for ${writeDuration(usual)}${reason ? ' --reason "…"' : ''}`
 }

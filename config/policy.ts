@@ -1,4 +1,4 @@
-import type { Action } from '../grant/grant.ts'
+import type { Action, PathList } from '../grant/grant.ts'
 import type { Condition, Pattern } from './conditions.ts'
 import type { Approver, Plan } from './policy/approvers.ts'
 import type { EventTrigger } from './policy/events.ts'
@@ -90,7 +90,8 @@ export interface Rule {
   readonly classes?: readonly string[]
   /** Empty: any branch or tag. */
   readonly refs: readonly string[]
-  readonly paths?: Paths
+  /** A push under the rule changes only what this list allows, see `grant/paths.ts`. */
+  readonly paths?: PathList
   /** Absent: every person, no machine. */
   readonly who?: Who
   readonly when?: Condition
@@ -113,12 +114,6 @@ export interface Rule {
   readonly recurring?: { readonly hours: Weekly; readonly longest: number }
   readonly autoRequest?: { readonly wait: number }
   readonly mode?: Mode
-}
-
-/** A push under the rule changes only these, and never those. */
-export interface Paths {
-  readonly only: readonly string[]
-  readonly never: readonly string[]
 }
 
 /** How two spellings of one identity are told to be one: by Unicode's compatibility form and without case. */

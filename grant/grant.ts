@@ -3,8 +3,6 @@
  * Pure values; where they live is `store.ts`, what their patterns mean is `pattern.ts`.
  */
 
-import type { PathList } from './paths.ts'
-
 /** What a grant can allow. `list` (reading the advertisement) comes with any other action and is never granted by itself. */
 export const ACTIONS = [
   'fetch',
@@ -39,6 +37,9 @@ export interface Grant {
   readonly request?: string
   readonly bounds?: Bounds
 }
+
+/** Patterns of paths, with `!` in front of what may not be changed; see `paths.ts`. */
+export type PathList = readonly string[]
 
 /** Where, when and for how much a live grant holds; all of it has to. Looked at by the proxy at every use, and again while an operation runs. */
 export interface Bounds {

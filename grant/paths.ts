@@ -1,3 +1,4 @@
+import type { PathList } from './grant.ts'
 import { matchesSegments, PATTERN_CHARACTERS_MAX, PATTERN_SEGMENTS_MAX } from './pattern.ts'
 
 /**
@@ -9,11 +10,10 @@ import { matchesSegments, PATTERN_CHARACTERS_MAX, PATTERN_SEGMENTS_MAX } from '.
  *   `**` any number of segments, `docs/**` everything below `docs` and not `docs` itself, `*.md` only at the top. Case
  *   counts, and bytes do.
  * - What is forbidden is forbidden with everything below it and in every spelling that some disk takes for the same:
- *   `!.github`, `!.github/` and `!.github/**` all mean `.github` as well, whether it is a folder, a file, a symbolic link
+ *   `!.github` and `!.github/**` both mean `.github` as well, whether it is a folder, a file, a symbolic link
  *   or a submodule, and `.GitHub` too. On a disk without case the one is the other.
  * - A name that is not UTF-8, or longer than any pattern could mean, is nothing that may be changed.
  */
-export type PathList = readonly string[]
 
 export const PATHS_MAX = 100
 /** Bytes are what git bounds (PATH_MAX, 4,096, on most systems); whatever is longer was not made by a working tree. */

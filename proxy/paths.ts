@@ -1,4 +1,5 @@
-import { mayChange, type PathList } from '../grant/paths.ts'
+import type { PathList } from '../grant/grant.ts'
+import { mayChange } from '../grant/paths.ts'
 import type { RefUpdate } from './git/refupdate.ts'
 import type { Inquiry } from './inquiry.ts'
 import { type Walked, walkPack } from './packwalk.ts'

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { DURATION_FORM, readDuration } from '../../config/units.ts'
-import { ACTIONS } from '../../grant/grant.ts'
+import { ACTIONS, type Bounds } from '../../grant/grant.ts'
+import { checkPathPattern, PATHS_MAX } from '../../grant/paths.ts'
 import { checkRefPattern, checkRepositoryPattern } from '../../grant/pattern.ts'
 import { RESERVED } from './access.ts'
 import { Problem } from './problem.ts'
@@ -37,6 +38,22 @@ export const refPattern = z.string().check(context => {
   const fault = checkRefPattern(context.value)
   if (fault !== undefined) context.issues.push({ code: 'custom', message: fault, input: context.value })
 })
+
+/** What of a repository a push is to change. */
+export const pathList = z
+  .array(
+    z.string().check(context => {
+      const fault = checkPathPattern(context.value)
+      if (fault !== undefined) context.issues.push({ code: 'custom', message: fault, input: context.value })
+    }),
+  )
+  .min(1, 'names at least one path')
+  .max(PATHS_MAX)
+
+/** The lists that bound what a push changes, as they are shown. */
+export const paths = z.array(z.array(z.string()))
+export const pathsOf = (bounds: Bounds | undefined) =>
+  bounds?.paths === undefined ? {} : { paths: bounds.paths.map(list => [...list]) }
 
 export const action = z.enum(ACTIONS)
 export const role = z.enum(['developer', 'approver', 'auditor', 'admin', 'front'])

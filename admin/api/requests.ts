@@ -19,6 +19,7 @@ import {
   instant,
   length,
   limit,
+  pathList,
   principal,
   reason,
   refPattern,
@@ -57,6 +58,9 @@ export const wish = target.extend({
     .default([])
     .describe('decided with it as one, and opened at the same moment'),
   principal: principal.optional().describe('who gets the windows; you, if left out'),
+  paths: pathList
+    .optional()
+    .describe('what a push is to change: docs/**, and !docs/legal for what not; whatever the rules give, if left out'),
   ...length,
   starts_at: instant.optional().describe('when it is approved, if left out'),
   reason: reason.optional(),
@@ -333,6 +337,7 @@ export function wishOf(body: z.infer<typeof wish>, now: number): Wish {
     ...targetOf(body),
     also: body.also.map(targetOf),
     ...(body.principal !== undefined && { principal: body.principal }),
+    ...(body.paths && { paths: body.paths }),
     ...(window !== undefined && { window }),
     ...(starts !== undefined && { starts }),
     ...(body.reason !== undefined && { reason: body.reason }),

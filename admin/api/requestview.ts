@@ -8,7 +8,7 @@ import type { RegisteredRequest } from '../register/requests.ts'
 import { type AskedFor, ballotOf, escalatesAt, next } from '../request.ts'
 import { voterOf, withInvolved } from '../voter.ts'
 import type { Caller } from './access.ts'
-import { action, iso } from './fields.ts'
+import { action, iso, paths, pathsOf } from './fields.ts'
 
 /** A request as the API shows it, and to whom. */
 
@@ -22,6 +22,7 @@ export const requestView = z.object({
   requester: z.string(),
   ...target.partial().shape,
   targets: z.array(target).describe('all of it, decided as one; where it is one alone, it stands beside this as well'),
+  paths: paths.optional().describe('a push changes only what each of these lists allows'),
   for: z.string(),
   recurring: z.string().optional().describe('the hours, where there is a window each time they come'),
   starts_at: z.string().optional(),
@@ -100,6 +101,7 @@ export function view(
     requester: asked.requester,
     ...only,
     targets,
+    ...pathsOf(conditions.bounds),
     for: writeDuration(asked.window),
     ...recurrence(asked),
     ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),

@@ -53,6 +53,7 @@ export async function writeGrant(change: Change, grant: Grant, by: string): Prom
     ...(idle !== undefined && { idle }),
     ...(uses !== undefined && { uses }),
     ...(bounds?.bytes !== undefined && { bytes: bounds.bytes }),
+    ...(bounds?.paths && { paths: bounds.paths }),
     reason,
     ...(request !== undefined && { request }),
   })

@@ -15,6 +15,7 @@ export interface Request {
   readonly principal: string
   readonly requester: string
   readonly targets: readonly Target[]
+  readonly paths?: readonly (readonly string[])[]
   readonly for: string
   /** The hours, where there is a window each time they come. */
   readonly recurring?: string
@@ -77,6 +78,9 @@ export function requestTable(requests: readonly Request[]): void {
   )
 }
 
+/** The lists that each have to allow what a push changes. */
+const pathsText = (lists: readonly (readonly string[])[]) => lists.map(list => list.join(' ')).join(' and within ')
+
 /** Everything about one request. */
 export function showRequest(request: Request): void {
   const { principal, requester } = request
@@ -88,6 +92,7 @@ export function showRequest(request: Request): void {
       ['actions', actions.join(', ')],
       ['refs', refs.join(', ') || 'every branch and tag'],
     ]),
+    ['paths', request.paths && pathsText(request.paths)],
     [
       'window',
       `${lengthOf(request)} from ${request.starts_at === undefined ? 'its approval' : when(request.starts_at)}`,
@@ -165,6 +170,7 @@ export function sayAsked(request: Request): void {
       return `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
     })
     .join(' and ')
+  const paths = request.paths === undefined ? '' : `, changing only ${pathsText(request.paths)},`
   const why = [request.ticket, request.reason].filter(Boolean).join(' ')
-  data(plain(`${request.id}  ${who}  ${what}  for ${lengthOf(request)}  ${why}`.trimEnd()))
+  data(plain(`${request.id}  ${who}  ${what}${paths}  for ${lengthOf(request)}  ${why}`.trimEnd()))
 }

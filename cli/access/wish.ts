@@ -21,6 +21,7 @@ export interface Aim {
 /** What somebody types who asks for a window. */
 export interface Wish extends Common, Omit<Aim, 'repositories'> {
   readonly principal?: string
+  readonly path?: string[]
   readonly for?: string
   readonly until?: string
   readonly from?: string
@@ -47,6 +48,12 @@ export function wishing(command: Command): Command {
       new Option('--ref <pattern>', 'main, "release/*", "refs/tags/v*"; every branch and tag, if left out').argParser(
         several,
       ),
+    )
+    .addOption(
+      new Option(
+        '--path <pattern>',
+        'what a push is to change: "docs/**", and "!docs/legal" for what not; what the policy gives, if left out',
+      ).argParser(several),
     )
     .option('--and <repository...>', 'with it, decided as one: acme/web --fetch')
     .option('--for <duration>', 'how long: 30m, 2h, "2 hours"; the usual length, if left out')
@@ -120,6 +127,7 @@ export function bodyOf(aims: readonly Aim[], wish: Omit<Wish, keyof Aim>): objec
     ...first,
     ...(also.length > 0 && { also }),
     principal: wish.principal,
+    paths: wish.path,
     for: wish.for,
     expires_at: wish.until,
     starts_at: wish.from,

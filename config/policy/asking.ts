@@ -1,3 +1,5 @@
+import type { PathList } from '../../grant/grant.ts'
+import { checkPathPattern } from '../../grant/paths.ts'
 import { MATCHED_CHARACTERS_MAX } from '../conditions.ts'
 import type { Policy } from '../policy.ts'
 import { writeDuration } from '../units.ts'
@@ -27,6 +29,8 @@ export interface Asked {
   readonly beneficiary?: Asker
   /** One, or several to be decided together. */
   readonly targets: readonly Target[]
+  /** What a push is to change; absent: whatever the rules give. */
+  readonly paths?: PathList
   /** Milliseconds; absent: the usual length. */
   readonly window?: number
   /** When it is to begin; absent: at approval. */
@@ -88,6 +92,10 @@ export function asking(policy: Policy, asked: Asked, facts: Facts, now: number, 
   }
   const fault = asked.targets.map(checkTarget).find(found => found !== undefined)
   if (fault !== undefined) return refuse('bad-request', fault)
+  for (const path of asked.paths ?? []) {
+    const wrong = checkPathPattern(path)
+    if (wrong !== undefined) return refuse('bad-request', `path ${path.slice(0, 80)}: ${wrong}`)
+  }
 
   const found = termsFor(policy, asked, facts, now, note)
   if (found.kind === 'refused') return refuse(found.code, found.reason, found.rule)
@@ -156,7 +164,10 @@ type Found =
 /** The terms by which something can be asked for, before what was written in the request is held against them. */
 export function termsFor(
   policy: Policy,
-  asked: Pick<Asked, 'asker' | 'beneficiary' | 'targets' | 'breakGlass' | 'event' | 'reason' | 'ticket' | 'window'>,
+  asked: Pick<
+    Asked,
+    'asker' | 'beneficiary' | 'targets' | 'breakGlass' | 'event' | 'reason' | 'ticket' | 'window' | 'paths'
+  >,
   facts: Facts,
   now: number,
   note: Note,
@@ -167,8 +178,10 @@ export function termsFor(
     reason: (asked.reason ?? '').slice(0, MATCHED_CHARACTERS_MAX),
     ticket: asked.ticket ?? '',
     window: (asked.window ?? 0) / 1000,
+    ...(asked.paths && { paths: asked.paths }),
   }
-  const search = { policy, who, facts, breakGlass: asked.breakGlass ?? false, event: asked.event, context, now, note }
+  const { breakGlass = false, event, paths } = asked
+  const search = { policy, who, facts, breakGlass, event, context, paths, now, note }
   const governed = known ?? asked.targets.map(target => govern(target, search))
   const rules = [...new Set(governed.flatMap(({ rules }) => rules))].sort((a, b) => a.order - b.order)
   const forbidding = rules.find(rule => rule.forbid !== undefined)

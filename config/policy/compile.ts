@@ -1,6 +1,6 @@
-import type { Action } from '../../grant/grant.ts'
+import type { Action, PathList } from '../../grant/grant.ts'
 import { compileCondition, compilePattern, type Pattern } from '../conditions.ts'
-import { foldIdentity, type Paths, type People, type Rule, type Who } from '../policy.ts'
+import { foldIdentity, type People, type Rule, type Who } from '../policy.ts'
 import { readDuration, readSize } from '../units.ts'
 import { type Approver, NOBODY, type Plan, type Step } from './approvers.ts'
 import { type EventTrigger, readEvent } from './events.ts'
@@ -251,10 +251,10 @@ function identityPattern(text: string): Pattern {
   return compilePattern(text.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[^/:]+'))
 }
 
-function compilePaths(document: RuleDocument['paths']): Paths | undefined {
+function compilePaths(document: RuleDocument['paths']): PathList | undefined {
   if (document === undefined) return undefined
-  if (typeof document === 'string' || Array.isArray(document)) return { only: listOf(document), never: [] }
-  return { only: listOf(document.only), never: listOf(document.never) }
+  if (typeof document === 'string' || Array.isArray(document)) return listOf(document)
+  return [...listOf(document.only), ...listOf(document.never).map(never => `!${never}`)]
 }
 
 function compileWindow(

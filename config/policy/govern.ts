@@ -1,9 +1,17 @@
-import type { Action } from '../../grant/grant.ts'
+import type { Action, PathList } from '../../grant/grant.ts'
+import { describePaths } from '../../grant/paths.ts'
 import { checkRefPattern, checkRepositoryPattern, coversRef, matchesRepository } from '../../grant/pattern.ts'
 import type { ConditionContext } from '../conditions.ts'
 import { type Class, type Mode, type Policy, personOf, type Rule, type Who } from '../policy.ts'
 import { type HostEvent, meetsEvent } from './events.ts'
-import { BRANCHES_AND_TAGS, containsRef, containsRepository, overlapsRef, overlapsRepository } from './reach.ts'
+import {
+  BRANCHES_AND_TAGS,
+  containsRef,
+  containsRepository,
+  overlapsRef,
+  overlapsRepository,
+  reachesPaths,
+} from './reach.ts'
 
 /**
  * Which rules speak. Rules are tried from the top; the first that names the repository, the ref, the action and the asker,
@@ -55,6 +63,8 @@ export interface Search {
   /** What a host says that began, where it is this that asks. */
   readonly event?: HostEvent | undefined
   readonly context: Partial<ConditionContext>
+  /** What of a repository a push is asked for; empty or absent: whatever the rules give. */
+  readonly paths?: PathList | undefined
   readonly now: number
   readonly note: Note
 }
@@ -126,13 +136,17 @@ function governPart(part: Part, candidates: readonly number[], rules: Set<Rule>,
     // Who asks is cheap to compare, and tells most rules of a large policy apart.
     const named = mayAsk(rule.who, search.who, search.facts)
     if (!named && !rule.final) continue
-    const reach = reaches(rule, part, search.policy)
+    const reach = reaches(rule, part, search)
     if (reach === 'none') continue
     const when = named ? holds(rule, part, search) : 'yes'
     if (when === 'no') continue
     if (!named)
       return { rule, reason: `rule "${rule.name}" has the last word here and does not name ${search.who.principal}` }
     if (when === 'unknown') return { rule, reason: `the condition of rule "${rule.name}" could not be judged` }
+    if (reach === 'apart') {
+      const own = describePaths([rule.paths ?? []])
+      return { rule, reason: `rule "${rule.name}" speaks of some of these paths alone, ${own}: ask for them apart` }
+    }
     search.note(
       `rule "${rule.name}" (${rule.place}) speaks of ${part.action} on ${refText(part.ref)} of ${part.repository} for ${search.who.principal}`,
     )
@@ -159,13 +173,20 @@ function nothingGoverns(part: Part, partial: Rule | undefined, who: Person): str
 
 const refText = (ref: string) => (ref === 'refs/heads/**' ? 'every branch' : ref === 'refs/tags/**' ? 'every tag' : ref)
 
-function reaches(rule: Rule, part: Part, policy: Policy): 'none' | 'part' | 'whole' {
-  const repository = reachesRepository(rule, part.repository, policy)
+/** `apart`: a rule of its own for some of the paths, which can only be asked for without the others. */
+function reaches(rule: Rule, part: Part, search: Search): 'none' | 'part' | 'whole' | 'apart' {
+  const repository = reachesRepository(rule, part.repository, search.policy)
   if (repository === 'none') return 'none'
   const ref = reachesRef(rule.refs, part.ref)
   if (ref === 'none') return 'none'
+  const looksAtPaths = rule.paths !== undefined && rule.forbid === undefined && CHANGES.has(part.action)
+  const paths = looksAtPaths ? reachesPaths(rule.paths, search.paths ?? []) : 'whole'
+  if (paths !== 'whole') return paths === 'part' ? 'apart' : 'none'
   return repository === 'whole' && ref === 'whole' ? 'whole' : 'part'
 }
+
+/** What changes files; reading, for one, is never narrowed by paths. */
+const CHANGES: ReadonlySet<Action> = new Set<Action>(['create', 'update', 'force', 'tag'])
 
 function reachesRepository(rule: Rule, repository: string, policy: Policy): 'none' | 'part' | 'whole' {
   if (!repository.includes('*')) {

@@ -4,6 +4,9 @@
  * `contains` may say no to a pattern it does contain, `overlaps` may say yes to one it never meets.
  */
 
+import type { PathList } from '../../grant/grant.ts'
+import { partsOf } from '../../grant/paths.ts'
+
 /** Every repository that `inner` matches is matched by `outer`. A plain name is a pattern that matches itself. */
 export function containsRepository(outer: string, inner: string): boolean {
   return contains(outer.split('/'), inner.split('/'))
@@ -26,6 +29,32 @@ export function containsRef(outer: string, inner: string): boolean {
 export function overlapsRef(a: string, b: string): boolean {
   return overlaps(fullRef(a), fullRef(b))
 }
+
+/**
+ * How far a rule's list of paths reaches into what a request names: `none` leaves the request to another rule. One that
+ * names nothing to be changed asks for whatever the rule gives.
+ */
+export function reachesPaths(rule: PathList, asked: PathList): 'none' | 'part' | 'whole' {
+  const wanted = partsOf(asked)
+  if (wanted.only.length === 0) return 'whole'
+  const { only, never } = partsOf(rule)
+  const met = only.filter(pattern => !wanted.never.some(left => forbids(left, pattern)))
+  const reaches = wanted.only.map(path => {
+    if (never.some(pattern => forbids(pattern, path))) return 'none'
+    if (only.length === 0 || only.some(pattern => containsPath(pattern, path))) return 'whole'
+    return met.some(pattern => overlaps(pattern.split('/'), path.split('/'))) ? 'part' : 'none'
+  })
+  const [first, ...others] = new Set(reaches)
+  return first !== undefined && others.length === 0 ? first : 'part'
+}
+
+/** What may not be changed may not be with everything below it. */
+function forbids(pattern: string, path: string): boolean {
+  const folder = pattern.replace(/(?:\/\*\*)+$/, '')
+  return containsPath(folder, path) || containsPath(`${folder}/**`, path)
+}
+
+const containsPath = (outer: string, inner: string) => contains(outer.split('/'), inner.split('/'))
 
 /** Branches and tags, which is what an empty list of ref patterns means. */
 export const BRANCHES_AND_TAGS: readonly string[] = ['refs/heads/**', 'refs/tags/**']

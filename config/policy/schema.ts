@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { z } from 'zod'
+import { checkPathPattern } from '../../grant/paths.ts'
 import { checkRefPattern, checkRepositoryPattern } from '../../grant/pattern.ts'
 import { compileCondition, compilePattern } from '../conditions.ts'
 import { DURATION_FORM, readDuration, readSize, SIZE_FORM } from '../units.ts'
@@ -93,7 +94,11 @@ const repository = text(REPOSITORY_FORM, written => unlike(REPOSITORY_FORM, writ
 const REF_FORM = 'a branch such as main or release/*, or a full ref such as refs/tags/v*'
 const ref = text(REF_FORM, written => unlike(REF_FORM, written, checkRefPattern(written)))
 const PATH_FORM = 'a path in the repository such as docs/** or .github/workflows/*'
-const path = text(PATH_FORM, written => unlike(PATH_FORM, written, checkPath(written)))
+const path = text(PATH_FORM, written =>
+  unlike(PATH_FORM, written, written.startsWith('!') ? 'no "!" in here' : checkPathPattern(written)),
+)
+const PATHS_FORM = `${PATH_FORM}, or !.github/** for what may not be changed`
+const listedPath = text(PATHS_FORM, written => unlike(PATHS_FORM, written, checkPathPattern(written)))
 const RULE_TRIGGER_FORM = `${TRIGGER_FORM}; or what a host says: ${EVENT_FORM}`
 const trigger = text(RULE_TRIGGER_FORM, written => {
   const read = readEvent(written) ?? readTrigger(written)
@@ -142,11 +147,6 @@ const flag = z.boolean({ error: 'expected true or false' })
 
 function unlike(form: string, written: string, fault: string | undefined): string | undefined {
   return fault === undefined ? undefined : `${quoted(written)}: ${fault}; expected ${form}`
-}
-
-// Paths are matched as repositories are, but a single segment is a path too.
-function checkPath(written: string): string | undefined {
-  return checkRepositoryPattern(`x/${written.endsWith('.git') ? `${written}x` : written}`)
 }
 
 /** Milliseconds; a date alone is its first moment in UTC. */
@@ -260,11 +260,11 @@ const rule = object({
     .optional()
     .meta({ description: `${REF_FORM}; any branch or tag when left out` }),
   paths: z
-    .union([oneOrMany(path), object({ only: oneOrMany(path).optional(), never: oneOrMany(path).optional() })], {
-      error: `expected ${PATH_FORM}, a list of them, or { only: […], never: […] }`,
+    .union([oneOrMany(listedPath), object({ only: oneOrMany(path).optional(), never: oneOrMany(path).optional() })], {
+      error: `expected ${PATHS_FORM}, a list of them, or { only: […], never: […] }`,
     })
     .optional()
-    .meta({ description: 'which paths a push may change' }),
+    .meta({ description: 'which paths a push may change; what is forbidden is, whatever else is allowed' }),
   who: oneOrMany(asker)
     .optional()
     .meta({ description: `${ASKER_FORM}; every person and no machine when left out` }),

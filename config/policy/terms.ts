@@ -1,3 +1,4 @@
+import type { PathList } from '../../grant/grant.ts'
 import type { Class, Rule } from '../policy.ts'
 import { type Approver, approverText, mergePlans, type Plan, raisePlan } from './approvers.ts'
 import type { Facts, Person } from './govern.ts'
@@ -25,6 +26,8 @@ export interface Terms {
   readonly reasons: readonly NonNullable<Rule['reason']>[]
   readonly tickets: readonly NonNullable<Rule['ticket']>[]
   readonly networks: readonly Networks[]
+  /** What a push changes is allowed by each of these. */
+  readonly paths: readonly PathList[]
   readonly hours: readonly Weekly[]
   readonly escalation?: { readonly after: number; readonly to: readonly Approver[] }
   readonly autoRequest?: { readonly wait: number }
@@ -90,6 +93,7 @@ export function termsOf(
     reasons: [...rules.flatMap(rule => rule.reason ?? []), ...classes.flatMap(({ reason }) => (reason ? [{}] : []))],
     tickets: rules.flatMap(rule => rule.ticket ?? []),
     networks: rules.flatMap(rule => rule.networks ?? []),
+    paths: rules.flatMap(rule => (rule.paths ? [rule.paths] : [])),
     hours: rules.flatMap(rule => rule.hours ?? []),
     ...escalationOf(rules),
     ...(rules.every(rule => rule.autoRequest) && {

@@ -22,7 +22,14 @@ export function unenforced(policy: Policy): readonly Unenforced[] {
 function shortOf(rule: Rule, isUnknown: (schedule: string) => boolean): readonly (readonly [boolean, string])[] {
   const { approval, automatic, who } = rule
   return [
-    [rule.paths !== undefined, 'paths are not looked at yet; it opens nothing'],
+    [
+      rule.paths !== undefined && rule.forbid !== undefined,
+      'paths do not narrow what is forbidden: it forbids the whole; say what may not be changed in the rule that opens',
+    ],
+    [
+      rule.paths !== undefined && rule.forbid === undefined && rule.actions.has('delete'),
+      'a window with limits on paths takes nothing away: deletions are refused',
+    ],
     [rule.mode === 'observe', 'mode: observe holds for repositories, not for rules; what would be refused is refused'],
     [who?.onCall.some(isUnknown) ?? false, `${UNKNOWN}; it lets nobody ask by that`],
     [automatic?.onCall !== undefined && isUnknown(automatic.onCall), `${UNKNOWN}; nothing is approved by itself`],

@@ -146,6 +146,7 @@ function ask(policy: Policy, given: Given): Got {
     {
       asker,
       targets: [{ repository: given.repository, actions, refs }],
+      ...(given.paths !== undefined && { paths: list(given.paths) }),
       ...(given.for !== undefined && { window: readDuration(given.for)! }),
       ...(given.reason !== undefined && { reason: given.reason }),
       ...(given.ticket !== undefined && { ticket: given.ticket }),

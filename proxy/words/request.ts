@@ -13,6 +13,7 @@ export interface Request {
     readonly actions: readonly string[]
     readonly refs: readonly string[]
   }[]
+  readonly paths?: readonly (readonly string[])[]
   readonly for: string
   /** The hours, where there is a window each time they come. */
   readonly recurring?: string
@@ -53,10 +54,12 @@ export function lineOf(request: Request): string {
       return `${actions.join(',')} ${repository} ${refs.join(',') || '(every branch and tag)'}`
     })
     .join(' and ')
+  const lists = request.paths?.map(list => list.join(' ')).join(' and within ')
+  const paths = lists === undefined ? '' : `, changing only ${lists},`
   const who = requester === principal ? principal : `${principal} (asked by ${requester})`
   const why = [ticket, reason].filter(Boolean).join(' ')
   const length = recurring === undefined ? request.for : `${recurring}, ${request.for}`
-  return printable(`${id}  ${who}  ${what}  for ${length}  ${why}`, LINE_CHARACTERS_MAX)
+  return printable(`${id}  ${who}  ${what}${paths}  for ${length}  ${why}`, LINE_CHARACTERS_MAX)
 }
 
 /** What became of it, a sentence a line. */

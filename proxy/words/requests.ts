@@ -83,11 +83,11 @@ async function vote(says: 'approve' | 'deny', line: Line, asked: Asked, context:
 
 const WISH = {
   flags: [...ACTION_FLAGS, 'wait', 'break-glass', 'recurring'],
-  values: ['ref', 'for', 'reason', 'ticket', 'principal'],
+  values: ['ref', 'path', 'for', 'reason', 'ticket', 'principal'],
   and: true,
 } as const
 const WISH_USAGE =
-  'REPOSITORY… --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--and REPOSITORY… --fetch …] [--for 2h] [--reason …] [--ticket ID] [--principal NAME]'
+  'REPOSITORY… --push|--fetch|--force|--delete|--tag|--archive [--ref PATTERN] [--path PATTERN] [--and REPOSITORY… --fetch …] [--for 2h] [--reason …] [--ticket ID] [--principal NAME]'
 
 /** As `git access request` reads its options: each part says what it wants, and any of them what holds for all. */
 function wishOf(line: Line): object {
@@ -99,6 +99,7 @@ function wishOf(line: Line): object {
     ...first,
     ...(also.length > 0 && { also }),
     principal: values.get('principal'),
+    ...(values.has('path') && { paths: listOf(values.get('path')) }),
     for: values.get('for'),
     reason: values.get('reason'),
     ticket: values.get('ticket'),
@@ -107,11 +108,13 @@ function wishOf(line: Line): object {
   }
 }
 
+const listOf = (text = '') => text.split(/[\s,]+/).filter(one => one !== '')
+
 const partsOf = (line: Line): Line[] => [line, ...(line.and ? partsOf(line.and) : [])]
 
 function targetsOf({ words, flags, values }: Line): object[] {
   if (words.length === 0) throw new ControlError(2, 'name a repository: <upstream>/<path>')
-  const refs = (values.get('ref') ?? '').split(/[\s,]+/).filter(ref => ref !== '')
+  const refs = listOf(values.get('ref'))
   const isTag = (ref: string) => ref.startsWith('refs/tags/')
   const actions = new Set<string>(ACTION_FLAGS.filter(flag => flag !== 'push' && flags.has(flag)))
   if (flags.has('push') && (refs.length === 0 || !refs.every(isTag))) actions.add('create').add('update')

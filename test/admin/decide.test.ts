@@ -91,8 +91,11 @@ describe('a request', () => {
     await vote(id, 'raj')
     await enact.settle(5_000)
     expect(await engines.store.live('dana')).toMatchObject([{ repository: 'acme/two', request: id, reason: 'PAY-1' }])
-    const kinds = (await engines.records()).map(({ kind }) => kind)
+    const records = await engines.records()
+    const kinds = records.map(({ kind }) => kind)
     expect(kinds).toEqual(['request.made', 'request.vote', 'request.vote', 'request.approved', 'grant.issued'])
+    const { policy } = standing as Extract<Standing, { kind: 'policy' }>
+    for (const record of records.slice(0, 4)) expect(record).toMatchObject({ policy: policy.version, rule: 'two' })
   })
 
   test('is one request however often it is asked, and starts over with its votes when its length changes', async () => {
@@ -256,8 +259,36 @@ describe('a request', () => {
     expect(await engines.records('grant.issued')).toEqual([])
   })
 
-  test('by a rule whose bounds the gate would not keep is refused', async () => {
-    await expect(ask({ repository: 'acme/docs' })).rejects.toThrow(/does not enforce yet/)
+  test('by a rule that limits paths opens a window with that limit, and with less where less was asked for', async () => {
+    const bounds = async ({ found }: Awaited<ReturnType<typeof ask>>) => {
+      await vote(found.request.id, 'mona')
+      const rows = await engines.sql`select bounds from control.grant where request = ${found.request.id}`
+      return rows[0]?.bounds as unknown
+    }
+    const whole = await ask({ repository: 'acme/docs' })
+    const part = await ask({ repository: 'acme/docs', paths: ['docs/guide/**', '!docs/guide/legal'] })
+    expect(part.found.request.id).not.toBe(whole.found.request.id)
+    expect(await bounds(whole)).toEqual({ paths: [['docs/**']] })
+    expect(await bounds(part)).toEqual({ paths: [['docs/**'], ['docs/guide/**', '!docs/guide/legal']] })
+    const issued = (await engines.records()).filter(({ kind }) => kind === 'grant.issued')
+    expect(issued).toMatchObject([{ paths: [['docs/**']] }, { paths: [['docs/**'], {}] }])
+    // What the rule does not speak of is the next one's, without its limit.
+    expect(await bounds(await ask({ repository: 'acme/docs', paths: ['src/**'] }))).toEqual({ paths: [['src/**']] })
+  })
+
+  test('for more time of a window that limits paths is for the same paths, and by the same rule', async () => {
+    const { found } = await ask({ repository: 'acme/docs', paths: ['docs/guide/**'] })
+    await vote(found.request.id, 'mona')
+    const now = await engines.store.now()
+    const standing = await findRequest(engines.sql, found.request.id)
+    const wish = extensionWish(standing!, caller('dana'), { window: 2 * HOUR }, now)
+    expect(wish.paths).toEqual(['docs/guide/**'])
+    // By a rule for other paths, which may be easier to meet.
+    const { paths: _, ...without } = wish
+    for (const more of [without, { ...wish, paths: ['src/**'] }]) {
+      const { found: other } = await ask(more)
+      await expect(vote(other.request.id, 'mona')).rejects.toThrow(/other things than the window holds/)
+    }
   })
 
   test('by a rule with a budget opens a window that ends with it', async () => {

@@ -57,7 +57,7 @@ describe('drawbridge policy', () => {
       `version: 1
 requests:
   - { name: trial, trigger: push, approvers: leads, mode: observe }
-  - { name: tree, trigger: push, approvers: leads, paths: docs/** }
+  - { name: tree, trigger: [push, delete], approvers: leads, paths: docs/** }
   - { name: call, trigger: push, approvers: [on-call:payments] }
 `,
     )
@@ -65,7 +65,7 @@ requests:
     expect(said.status).toBe(0)
     for (const sentence of [
       'beyond.yaml:3: rule "trial": mode: observe holds for repositories, not for rules; what would be refused is refused',
-      'beyond.yaml:4: rule "tree": paths are not looked at yet; it opens nothing',
+      'beyond.yaml:4: rule "tree": a window with limits on paths takes nothing away: deletions are refused',
       'beyond.yaml:5: rule "call": on_call does not name its schedule; unless the settings do, nobody is on call; others have to approve',
     ]) {
       expect(said.err).toContain(sentence)

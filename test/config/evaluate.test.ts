@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { evaluate, explain, mayTouch, type Question, type UseFacts } from '../../config/evaluate.ts'
+import { evaluate, explain, type Question, type UseFacts } from '../../config/evaluate.ts'
 import type { Grant } from '../../grant/grant.ts'
 import { dana, facts, HOUR, NOW, policy } from './policy/support.ts'
 
@@ -151,10 +151,23 @@ describe('what holds at every operation under a window', () => {
   })
 
   test('paths that are only forbidden leave the rest open', () => {
-    expect(mayTouch({ only: [], never: ['.github/**'] }, 'src/x')).toBe(true)
-    expect(mayTouch({ only: [], never: ['.github/**'] }, '.github/x')).toBe(false)
-    for (const path of ['.github/../x', './.github/x', 'a//b', ''])
-      expect(mayTouch({ only: [], never: ['.github/**'] }, path)).toBe(false)
+    const never = policy('requests: [{ name: r, trigger: push, approvers: leads, paths: "!.github/**" }]')
+    const kind = (path: string) => evaluate(never, { ...push, paths: [path] }, holding(grant()), NOW).kind
+    expect(kind('src/x')).toBe('allowed')
+    for (const path of ['.github/x', '.github/../x', './.github/x', 'a//b', '']) expect(kind(path)).toBe('refused')
+  })
+
+  test('the limits on paths that a window was given with, whatever the rules say', () => {
+    const own = grant({ bounds: { paths: [['docs/**']] } })
+    const asked = (change: Partial<Question>) => evaluate(open, { ...push, ...change }, holding(own), NOW)
+    expect(asked({}).kind).toBe('allowed')
+    expect(asked({ paths: ['docs/a'] }).kind).toBe('allowed')
+    expect(asked({ paths: ['docs/a', 'src/a'] })).toMatchObject({
+      kind: 'needed',
+      needed: { request: expect.stringContaining('--path docs/a --path src/a') },
+    })
+    const { trace } = explain(open, push, holding(own), NOW)
+    expect(trace).toContainEqual(expect.stringMatching(/changes only docs\/\*\*/))
   })
 
   test('is said by the rule that gave the window, where that is known', () => {

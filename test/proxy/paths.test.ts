@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { PathList } from '../../grant/paths.ts'
+import type { PathList } from '../../grant/grant.ts'
 import { Inquiry } from '../../proxy/inquiry.ts'
 import { judgePaths, limitKey } from '../../proxy/paths.ts'
 import { Quarantine, Unproved } from '../../proxy/quarantine.ts'

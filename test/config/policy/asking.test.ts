@@ -41,6 +41,38 @@ describe('which rule governs', () => {
     expect(sayPlan(ask(layered, 'acme/api', ['dev', 'main']))).toBe('one of leads')
   })
 
+  test('of the rules that limit paths those that speak of the paths asked for', () => {
+    const byPath = policy(`requests:
+  - { name: docs, trigger: [push, clone], paths: ["docs/**", "*.md", "!docs/legal"], automatic: true }
+  - { name: infra, trigger: push, paths: infra/**, approvers: security }
+  - { name: rest, trigger: push, paths: "!infra/**", approvers: leads }
+  - { name: all, trigger: push, approvers: { n: 2, of: [leads] } }`)
+    const plan = (...paths: string[]) => sayPlan(ask(byPath, 'acme/api', ['main'], { paths }))
+    // Who names none is given what the first rule gives.
+    expect(plan()).toBe('nobody')
+    expect(plan('docs/guide/**', 'README.md')).toBe('nobody')
+    expect(plan('infra/dns')).toBe('one of security')
+    expect(plan('src/**')).toBe('one of leads')
+    expect(plan('docs/legal/x')).toBe('one of leads')
+    // Asking wide is no way around the rule for some.
+    expect(plan('docs/a', 'src/**')).toContain('rule "docs" speaks of some of these paths alone')
+    expect(plan('**')).toContain('docs/**, *.md and not docs/legal: ask for them apart')
+    expect(plan('**', '!docs/**', '!*.md')).toContain('rule "infra" speaks of some')
+    expect(plan('**', '!docs/**', '!*.md', '!infra/**')).toBe('one of leads')
+    expect(plan('/etc')).toContain('refused: path /etc: a path begins at the top')
+    expect(ask(byPath, 'acme/api', ['main'], { paths: ['src/**'] })).toMatchObject({
+      terms: { paths: [['!infra/**']] },
+    })
+    // Reading has no paths.
+    const read = asking(
+      byPath,
+      { asker: dana, targets: [{ repository: 'acme/api', actions: ['fetch'], refs: [] }], paths: ['src/**'] },
+      facts,
+      NOW,
+    )
+    expect(sayPlan(read)).toBe('nobody')
+  })
+
   test('a bundle needs what each of its repositories needs', () => {
     const targets = ['acme/vault', 'acme/api'].map(repository => ({ repository, actions: PUSH, refs: ['main'] }))
     expect(sayPlan(asking(layered, { asker: dana, targets }, facts, NOW))).toBe('2 of security, then one of leads')

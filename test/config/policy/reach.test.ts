@@ -1,6 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { containsRef, containsRepository, overlapsRef, overlapsRepository } from '../../../config/policy/reach.ts'
+import {
+  containsRef,
+  containsRepository,
+  overlapsRef,
+  overlapsRepository,
+  reachesPaths,
+} from '../../../config/policy/reach.ts'
+import { mayChange } from '../../../grant/paths.ts'
 import { matchesRef, matchesRepository } from '../../../grant/pattern.ts'
 
 describe('one pattern within another', () => {
@@ -75,6 +82,18 @@ describe('one pattern within another', () => {
       fc.property(refPattern, refPattern, ref, (a, b, one) => {
         if (containsRef(a, b) && matchesRef(b, one)) expect(matchesRef(a, one)).toBe(true)
         if (matchesRef(a, one) && matchesRef(b, one)) expect(overlapsRef(a, b)).toBe(true)
+      }),
+      { numRuns: 3_000 },
+    )
+  })
+
+  test('a list of paths reaches all that is asked for only when it allows all of it, but for what it forbids (property)', () => {
+    fc.assert(
+      fc.property(fc.array(pattern, { minLength: 1, maxLength: 2 }), pattern, name, (only, asked, one) => {
+        const said = reachesPaths(only, [asked])
+        if (said === 'whole' && mayChange([[asked]], one)) expect(mayChange([only], one)).toBe(true)
+        if (said === 'none') expect(mayChange([only, [asked]], one)).toBe(false)
+        expect(reachesPaths(only, [`!${asked}`])).toBe('whole')
       }),
       { numRuns: 3_000 },
     )
