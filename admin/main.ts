@@ -12,6 +12,7 @@ import { HEADS_FILE, startLedger } from '../audit/main.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
 import { startRetention } from '../audit/retain.ts'
 import { authorityClient } from '../ca/client.ts'
+import { keepTls, tlsNames } from '../ca/keeptls.ts'
 import {
   issueToken,
   loadOrCreateTokenKey,
@@ -38,6 +39,8 @@ import { startEnact } from './enact.ts'
 import { endForbidden } from './forbid.ts'
 import { forwardLedger } from './forward.ts'
 import { createProvider } from './login/provider.ts'
+import { startRecheck } from './login/recheck.ts'
+import { createSeal } from './login/seal.ts'
 import { remoteKeys } from './login/workload.ts'
 import { controlMetrics } from './metrics.ts'
 import { announce } from './notify/announce.ts'
@@ -165,6 +168,11 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
           isWriter,
         })
 
+  const { login } = settings
+  const people = login && { settings: login, provider: createProvider(login), seal: createSeal(linkKey) }
+  const every = login?.recheck
+  const recheck = people && every !== undefined ? startRecheck({ sql, act, log, every, ...people }) : undefined
+
   const control: Control = {
     sql,
     redis,
@@ -185,7 +193,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       readers: () => forwarding?.state().map(({ name }) => name) ?? [],
       ...(trust && { authorityFault: () => trust.fault() }),
     }),
-    ...(settings.login && { people: { settings: settings.login, provider: createProvider(settings.login) } }),
+    ...(people && { people }),
     ...(settings.workloads && { workloads: { settings: settings.workloads, keysOf: remoteKeys() } }),
     places: placesOf(settings, () => addressOf(api, settings.listen.admin.tls ? 'https' : 'http')),
     ...(authority && { authority }),
@@ -197,6 +205,19 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   }
 
   const { admin } = settings.listen
+  const showTls = async ({ tls }: Settings['listen']['admin']) => {
+    if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
+  }
+  const tls =
+    admin.tls?.issued && authority
+      ? await keepTls({
+          client: authority,
+          file: admin.tls.certificate,
+          names: tlsNames(settings.publicAdmin, admin),
+          renewed: () => void showTls(admin).catch(error => log.error({ err: error }, 'the TLS certificate')),
+          log,
+        })
+      : undefined
   const api: FastifyInstance = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
   await api.listen({ host: admin.host, port: admin.port })
   const local = await listenLocally(control, settings.state, log)
@@ -210,8 +231,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     urls: { admin: addressOf(api, admin.tls ? 'https' : 'http'), ...(local && { local: local.url }) },
     reload: async next => {
       requireSame(settings, next, FIXED_HERE)
-      const { tls } = next.listen.admin
-      if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
+      await showTls(next.listen.admin)
       await policy.load(next.policy)
       await endForbidden(sql, act, policy.standing(), Date.now())
       hooks = next.hooks ?? []
@@ -237,6 +257,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       }),
     close: async () => {
       schedules.close()
+      tls?.stop()
+      await recheck?.close()
       await api.close()
       await local?.close()
       const stopped = act(async change => change.record({ kind: 'role.stopped', by: 'drawbridge', role: 'admin' }))

@@ -6,7 +6,7 @@ import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
-import type { Listener, LoginRole, LoginSettings, Settings, UpstreamSettings } from './settings.ts'
+import type { Address, Listener, LoginRole, LoginSettings, Settings, Tls, UpstreamSettings } from './settings.ts'
 import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
 import { PRESETS, type Preset, type WorkloadSettings } from './workload.ts'
 import { type Path, readYaml, type Yaml } from './yaml.ts'
@@ -62,15 +62,20 @@ function readText(path: string, file: string): string {
   }
 }
 
+/** Below the state folder: what the authority gives the listeners. */
+const TLS_FOLDER = 'tls'
+
 function settings(given: Written, file: string): Settings {
   const folder = dirname(file)
   const absolute = (path: string) => resolve(folder, path)
-  const withPaths = (listener: Listener): Listener =>
-    listener.tls
-      ? { ...listener, tls: { certificate: absolute(listener.tls.certificate), key: absolute(listener.tls.key) } }
-      : listener
   const { http, ssh, admin, metrics } = given.listen
   const state = absolute(given.state)
+  const withTls = (name: 'http' | 'admin', { tls, ...at }: Address & { readonly tls?: 'ca' | Tls }): Listener => {
+    if (tls === undefined) return at
+    if (tls !== 'ca') return { ...at, tls: { certificate: absolute(tls.certificate), key: absolute(tls.key) } }
+    const file = join(state, TLS_FOLDER, `${name}.pem`)
+    return { ...at, tls: { certificate: file, key: file, issued: true } }
+  }
   return {
     file,
     name:
@@ -82,9 +87,9 @@ function settings(given: Written, file: string): Settings {
     publicSsh: given.public_ssh,
     publicAdmin: given.public_admin,
     listen: {
-      ...(http && { http: withPaths(http) }),
+      ...(http && { http: withTls('http', http) }),
       ...(ssh && { ssh }),
-      admin: withPaths(admin),
+      admin: withTls('admin', admin),
       ...(metrics && { metrics }),
     },
     redis: given.redis,
@@ -175,6 +180,7 @@ function login(given: NonNullable<Written['login']>): LoginSettings {
     mfa,
     lasts: given.lasts,
     token: given.token,
+    ...(given.recheck !== undefined && { recheck: given.recheck }),
   }
 }
 

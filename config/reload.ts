@@ -15,10 +15,11 @@ export const FIXED: Fixed = {
   'listen.metrics': ({ listen }) => listen.metrics,
 }
 
-/** Where a listener listens, and whether with TLS; certificate files may change. */
+/** Where a listener listens, and whether with TLS and whose; certificate files may change. */
 export function place(listener: Listener | Address | undefined): unknown {
   if (!listener) return undefined
-  return { host: listener.host, port: listener.port, tls: 'tls' in listener && listener.tls !== undefined }
+  const tls = 'tls' in listener ? listener.tls : undefined
+  return { host: listener.host, port: listener.port, tls: tls && (tls.issued ? 'ca' : 'files') }
 }
 
 /** New settings that ask for what a running role cannot do. */

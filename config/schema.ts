@@ -79,13 +79,19 @@ export const SETTINGS = section({
       'Who is on call by schedules kept elsewhere, by the name the policy has for them: type pagerduty or opsgenie.',
     ),
   reuse: reuse.prefault({}),
-}).superRefine(({ ca: authority, upstreams, workers }, context) => {
+}).superRefine(({ ca: authority, listen, upstreams, workers }, context) => {
   for (const [name, { connections }] of Object.entries(upstreams)) {
     if (connections >= workers) continue
     const message = `expected ${workers} or more: each of the ${workers} workers needs one`
     context.addIssue({ code: 'custom', path: ['upstreams', name, 'connections'], message })
   }
   if (authority !== undefined) return
+  for (const name of ['http', 'admin'] as const) {
+    const listener = listen[name]
+    if (listener === undefined || !('tls' in listener) || listener.tls !== 'ca') continue
+    const message = "expected { certificate, key }, or a section ca as well: the gate's own authority is to make it"
+    context.addIssue({ code: 'custom', path: ['listen', name, 'tls'], message })
+  }
   for (const [name, { credential: chosen }] of Object.entries(upstreams)) {
     if (chosen.type !== 'ssh-certificate') continue
     const message =

@@ -14,6 +14,8 @@ export interface Address {
 export interface Tls {
   readonly certificate: string
   readonly key: string
+  /** Both are in one file, which the gate's own authority fills and renews. */
+  readonly issued?: true
 }
 
 export interface Listener extends Address {
@@ -79,6 +81,8 @@ export interface LoginSettings {
   /** Milliseconds: a sign-in, and one token of it. */
   readonly lasts: number
   readonly token: number
+  /** Milliseconds after which the provider is asked again whether somebody is still there; absent: it is not asked. */
+  readonly recheck?: number
 }
 
 /** How a proxy asks its control plane in the name of who logged in over SSH. */

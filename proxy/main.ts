@@ -11,6 +11,7 @@ import { requirePatchedPostgres } from '../audit/patched.ts'
 import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
 import { authorityClient } from '../ca/client.ts'
+import { keepTls, tlsNames } from '../ca/keeptls.ts'
 import { requireSame, settingsVersion } from '../config/reload.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
@@ -276,6 +277,11 @@ export async function main(
   const accept = siblings && { accept: siblings.accept }
   const { listen } = given
 
+  if (listen.http?.tls?.issued && signer) {
+    const names = tlsNames(given.publicHttp, listen.http)
+    const kept = await keepTls({ client: signer, file: listen.http.tls.certificate, names, log })
+    owned.defer(() => kept.stop())
+  }
   const http =
     listen.http &&
     (await startHttpFront({

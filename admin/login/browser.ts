@@ -34,7 +34,7 @@ const AGENT_CHARACTERS_MAX = 200
 
 export function browserRoutes(app: FastifyInstance, control: Control, people: People): void {
   const { sql, act, enact } = control
-  const { provider, settings } = people
+  const { provider, settings, seal } = people
   const base = () => control.places.admin()
   const bounded = { config: { rateLimit: { max: CODES_PER_MINUTE_MAX, timeWindow: 60_000 } } }
 
@@ -86,8 +86,9 @@ export function browserRoutes(app: FastifyInstance, control: Control, people: Pe
     if (returned.searchParams.get('state') !== login.sent.state) return lost(reply)
     let person: ReturnType<typeof personOf>
     try {
-      const claims = await provider.receive(returned, { ...login.sent, fresh: login.fresh })
+      const { claims, refresh } = await provider.receive(returned, { ...login.sent, fresh: login.fresh })
       person = personOf(claims, settings, Date.now())
+      if (refresh !== undefined && !('code' in person)) person = { ...person, refresh: seal.close(refresh) }
     } catch (error) {
       if (!(error instanceof ProviderError)) throw error
       app.log.warn({ err: error }, 'sign-in by the identity provider failed')

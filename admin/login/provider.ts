@@ -2,6 +2,7 @@ import { createRemoteJWKSet, type JWTPayload, jwtVerify } from 'jose'
 import * as client from 'openid-client'
 import type { LoginSettings } from '../../config/settings.ts'
 import type { Claims } from './claims.ts'
+import type { Seal } from './seal.ts'
 
 /** What is kept of a browser that was sent to the provider, to hold its answer against. */
 export interface Sent {
@@ -28,10 +29,17 @@ export interface Provider {
   /** Where to send a browser. */
   send(options: { readonly redirect: string; readonly fresh: boolean }): Promise<{ url: URL; sent: Sent }>
   /**
-   * Takes the browser's return: the code is exchanged, and the ID token's claims are given.
+   * Takes the browser's return: the code is exchanged, and the ID token's claims are given; with `recheck` in the settings also
+   * what `renew` takes.
    * @throws ProviderError
    */
-  receive(returned: URL, sent: Sent): Promise<Claims>
+  receive(returned: URL, sent: Sent): Promise<{ readonly claims: Claims; readonly refresh?: string }>
+  /**
+   * Asks whether a session of the provider's goes on: `over` where it says that the account, or what was given for it, is no
+   * more.
+   * @throws ProviderError when that could not be learnt
+   */
+  renew(refresh: string): Promise<{ readonly refresh: string } | 'over'>
   /**
    * Verifies a logout token's signature, issuer and audience (OpenID Connect Back-Channel Logout 1.0, section 2.6).
    * @throws what jose throws
@@ -43,6 +51,7 @@ export interface Provider {
 export interface People {
   readonly settings: LoginSettings
   readonly provider: Provider
+  readonly seal: Seal
 }
 
 const TIMEOUT_SECONDS = 10
@@ -53,6 +62,8 @@ const FRESH_SECONDS = 300
 /** Signatures by the provider's own key; never `none`, never a MAC by a secret that others share. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519']
 const CLOCK_TOLERANCE_SECONDS = 60
+/** Answers by which a provider ends what it gave (RFC 6749, section 5.2; OpenID Connect Core, section 3.1.2.6). */
+const OVER = ['invalid_grant', 'interaction_required', 'login_required', 'consent_required']
 
 export function createProvider(settings: LoginSettings): Provider {
   const { issuer, clientId, clientSecret, scopes, mfa } = settings
@@ -118,7 +129,26 @@ export function createProvider(settings: LoginSettings): Provider {
       })
       const claims = tokens.claims()
       if (claims === undefined) throw new ProviderError('answer', `the provider at ${issuer} sent no ID token`)
-      return await withUserInfo(config, claims, tokens.access_token)
+      const whole = await withUserInfo(config, claims, tokens.access_token)
+      if (settings.recheck === undefined) return { claims: whole }
+      if (tokens.refresh_token === undefined) {
+        const why = 'gave no refresh token, and login.recheck asks with one: see login.scopes (offline_access)'
+        throw new ProviderError('answer', `the provider at ${issuer} ${why}`)
+      }
+      return { claims: whole, refresh: tokens.refresh_token }
+    },
+
+    renew: async refresh => {
+      const { config } = await discover()
+      try {
+        const tokens = await client.refreshTokenGrant(config, refresh)
+        return { refresh: tokens.refresh_token ?? refresh }
+      } catch (cause) {
+        if (cause instanceof client.ResponseBodyError && OVER.includes(cause.error)) return 'over'
+        throw new ProviderError('unreachable', `the provider at ${issuer} renews nothing: ${messageOf(cause)}`, {
+          cause,
+        })
+      }
     },
 
     verifyLogout: async (token, now) => {

@@ -14,6 +14,8 @@ export interface Person {
   readonly session?: string
   /** When a second factor was last shown, milliseconds since the epoch. */
   readonly mfa?: number
+  /** What the provider is asked with whether they are still there, sealed. */
+  readonly refresh?: string
 }
 
 /** One sign-in of one person, over or not. */
@@ -37,12 +39,13 @@ export interface NewSignin extends Person {
 
 /** Writes a sign-in down as part of a larger change. */
 export async function writeSignin(change: Change, signin: NewSignin): Promise<void> {
-  const { id, principal, groups, roles, issuer, subject, session, mfa, address, client, expires } = signin
+  const { id, principal, groups, roles, issuer, subject, session, mfa, refresh, address, client, expires } = signin
   await change.sql`
-    insert into control.signin (id, principal, groups, roles, issuer, subject, session, mfa, address, client, expires)
+    insert into control.signin (
+      id, principal, groups, roles, issuer, subject, session, mfa, refresh, address, client, expires)
     values (
       ${id}, ${principal}, ${[...groups]}, ${[...roles]}, ${issuer}, ${subject}, ${session ?? null},
-      ${mfa === undefined ? null : new Date(mfa)}, ${address}, ${client}, ${expires})`
+      ${mfa === undefined ? null : new Date(mfa)}, ${refresh ?? null}, ${address}, ${client}, ${expires})`
   change.record({
     kind: 'signin.made',
     by: principal,
@@ -108,7 +111,7 @@ export async function endSignins(
           ${which.subject === undefined ? sql`` : sql`and subject = ${which.subject}`}
           ${which.session === undefined ? sql`` : sql`and session = ${which.session}`}`
     const ended = await sql<{ id: string; principal: string; expires: Date }[]>`
-      update control.signin set ended = clock_timestamp(), ended_how = ${how}, ended_by = ${by}, secret = null
+      update control.signin set ended = clock_timestamp(), ended_how = ${how}, ended_by = ${by}, secret = null, refresh = null
       where ended is null and ${of}
       returning id, principal, expires`
     for (const { id, principal, expires } of ended) {
@@ -121,6 +124,30 @@ export async function endSignins(
     }
     return ended.map(({ id }) => id)
   })
+}
+
+/**
+ * Sign-ins about which the provider was not asked for so long. They count as asked from now on, so that no two control planes ask
+ * about one: many providers take a refresh token once, and a second use for theft.
+ */
+export async function dueSignins(
+  sql: Sql,
+  milliseconds: number,
+  limit: number,
+): Promise<readonly { readonly id: string; readonly refresh: string }[]> {
+  return await sql<{ id: string; refresh: string }[]>`
+    update control.signin set asked = now()
+    where id in (
+      select id from control.signin
+      where refresh is not null and ended is null and expires > now()
+        and asked < now() - ${milliseconds} * interval '1 millisecond'
+      order by asked limit ${limit}
+      for update skip locked)
+    returning id, refresh`
+}
+
+export async function keepRefresh(sql: Sql, id: string, refresh: string): Promise<void> {
+  await sql`update control.signin set refresh = ${refresh} where id = ${id} and ended is null`
 }
 
 /** The sign-in whose secret has this hash, while it is good. */

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { ADDRESS_FORM, address, section, text } from './value.ts'
 
-const tls = section({
+const files = section({
   certificate: text('the path of a PEM file with the certificate and its chain').describe(
     'Path of the PEM file with the certificate and its chain; read again when it changes.',
   ),
@@ -10,17 +10,20 @@ const tls = section({
   ),
 })
 
+/** `ca`: the gate's own authority makes the certificate and renews it. */
+const tls = z.union([z.literal('ca'), files], { error: 'expected { certificate, key }, or ca' })
+
 const off = z.literal(['off', false]).transform(() => undefined)
 
 export function listener(fallback: string) {
   const plain = address.transform(at => at)
-  const withTls = section({ address, tls: tls.optional() }).transform(({ address: at, tls: files }) => ({
+  const withTls = section({ address, tls: tls.optional() }).transform(({ address: at, tls }) => ({
     ...at,
-    ...(files ? { tls: files } : {}),
+    ...(tls ? { tls } : {}),
   }))
   return z
     .union([off, plain, withTls], {
-      error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } }, or off`,
+      error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } or ca }, or off`,
     })
     .prefault(fallback)
 }
@@ -35,13 +38,13 @@ export const listen = section({
     .union(
       [
         address,
-        section({ address, tls: tls.optional() }).transform(({ address: at, tls: files }) => ({
+        section({ address, tls: tls.optional() }).transform(({ address: at, tls }) => ({
           ...at,
-          ...(files ? { tls: files } : {}),
+          ...(tls ? { tls } : {}),
         })),
       ],
       {
-        error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } }`,
+        error: `expected ${ADDRESS_FORM}, or { address, tls: { certificate, key } or ca }`,
       },
     )
     .prefault('127.0.0.1:8081')

@@ -56,6 +56,9 @@ export const login = section({
     .prefault('12h')
     .describe('How long a sign-in is good.'),
   token: duration(MINUTE, HOUR).prefault('15m').describe('How long one token of it is good; renewed by itself.'),
+  recheck: duration(MINUTE, HOUR)
+    .optional()
+    .describe('How often the provider is asked whether somebody is still there, with a refresh token; none: never.'),
 })
 
 const presetNames = Object.keys(PRESETS) as PresetName[]

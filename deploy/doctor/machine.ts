@@ -18,7 +18,8 @@ export async function machineFindings(settings: Settings, now: number): Promise<
     examine('files', 'see that this account may read the folder', () => fileFindings(settings)),
     examine('disk', 'see that the folder is there', () => diskFinding(settings)),
     ...Object.entries({ http, admin }).map(([name, listener]) =>
-      listener?.tls
+      // What the authority gives is made when the gate starts.
+      listener?.tls && !listener.tls.issued
         ? examine(`tls.${name}`, 'put a certificate and its key there', tlsFinding(name, listener.tls, now))
         : [],
     ),

@@ -2,10 +2,11 @@ import { spawnSync } from 'node:child_process'
 import { generateKeyPairSync, sign } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
+import { get } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { json } from 'node:stream/consumers'
+import { buffer, json } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { certificateLine } from '../../ca/certificate.ts'
@@ -29,6 +30,7 @@ let settings: string
 let authority: string
 let ca: Program
 let admin: string
+let root: string
 
 /** In this process: a dozen commands would take longer to start than to run. */
 async function drawbridge(...args: string[]) {
@@ -50,6 +52,12 @@ async function drawbridge(...args: string[]) {
     out: Buffer.concat(stdout).toString(),
     err: Buffer.concat(stderr).toString(),
   }
+}
+
+/** From the admin listener, as somebody who trusts `root`. */
+async function fetched(path: string): Promise<{ bytes: Buffer; length: string | undefined }> {
+  const [answer] = (await once(get(`${admin}${path}`, { ca: root }), 'response')) as [IncomingMessage]
+  return { bytes: await buffer(answer), length: answer.headers['content-length'] }
 }
 
 const serve = (role: string) =>
@@ -80,13 +88,13 @@ beforeAll(async () => {
   settings = `
 name: gate
 public_ssh: ssh://git@gate.example.org:2222
-listen: { http: off, ssh: off, admin: "127.0.0.1:0" }
+listen: { http: off, ssh: off, admin: { address: "127.0.0.1:0", tls: ca } }
 redis: ${redis.url}
 postgres: ${postgres.url}
 state: state
 upstreams: {}
 `
-  writeFileSync(file, settings)
+  writeFileSync(file, settings.replace(', tls: ca', ''))
 })
 
 afterAll(async () => {
@@ -126,6 +134,15 @@ test('show names current and next, and prints the files OpenSSH reads', async ()
   expect((await drawbridge('show', '--known-hosts', 'gate,[gate]:2222')).out).toBe(
     `@cert-authority gate,[gate]:2222 ${keys[2]?.key}\n@cert-authority gate,[gate]:2222 ${keys[3]?.key}\n`,
   )
+})
+
+test('the admin listener is known by the root of its TLS, which the command and the listener itself hand out', async () => {
+  expect(admin).toMatch(/^https:/)
+  root = (await drawbridge('show', '--tls-root')).out
+  expect((await fetched('/ca/tls-root')).bytes.toString()).toBe(root)
+  root = ''
+  await expect(fetched('/ca/tls-root')).rejects.toThrow(/certificate/)
+  root = (await drawbridge('show', '--tls-root')).out
 })
 
 test('rotate makes next current, and distrust wants a key that is retired', async () => {
@@ -206,14 +223,13 @@ test('what is revoked is in the list, from the command and from the admin listen
   expect(spawnSync('ssh-keygen', ['-Q', '-f', list, certificate]).status).toBe(1)
   expect((await drawbridge('krl')).stdout.equals(readFileSync(list))).toBe(true)
 
-  const fetched = await until(async () => {
-    const response = await fetch(`${admin}/ca/krl`)
-    const bytes = Buffer.from(await response.arrayBuffer())
-    return bytes.equals(readFileSync(list)) && { bytes, length: response.headers.get('content-length') }
+  const served = await until(async () => {
+    const answer = await fetched('/ca/krl')
+    return answer.bytes.equals(readFileSync(list)) && answer
   }, 'the list at the admin listener')
-  expect(fetched.length).toBe(String(fetched.bytes.length))
-  expect(await (await fetch(`${admin}/ca/user-keys`)).text()).toBe((await drawbridge('show', '--user-keys')).out)
-  expect(await (await fetch(`${admin}/ca/known_hosts`)).text()).toBe(
+  expect(served.length).toBe(String(served.bytes.length))
+  expect((await fetched('/ca/user-keys')).bytes.toString()).toBe((await drawbridge('show', '--user-keys')).out)
+  expect((await fetched('/ca/known_hosts')).bytes.toString()).toBe(
     (await drawbridge('show', '--known-hosts', '[gate.example.org]:2222')).out,
   )
 })

@@ -108,7 +108,7 @@ limits:
     '2:1 postgres: missing; expected embedded, or postgres://USER@HOST:PORT/DATABASE',
     '2:8 redis: Redis Cluster is not supported yet: one decision reads several keys at once; use one Redis or Sentinel; found "cluster://127.0.0.1"',
     '3:1 postgress: unknown key; did you mean postgres?',
-    '4:17 listen.http: expected host:port, such as 127.0.0.1:8080 or [::1]:8080, or { address, tls: { certificate, key } }, or off; found 8080',
+    '4:17 listen.http: expected host:port, such as 127.0.0.1:8080 or [::1]:8080, or { address, tls: { certificate, key } or ca }, or off; found 8080',
     '4:23 listen.shh: unknown key; did you mean ssh?',
     '6:3 upstreams.Acme: "Acme" cannot be a name here: expected a name of lower-case letters, digits, dot, dash and underscore',
     "7:9 upstreams.ssh1.host_keys: missing; an ssh:// upstream needs the host's keys; ssh-keyscan host shows them, compare with the host's own word",

@@ -51,6 +51,21 @@ test('its certificates are taken, and those of an authority nobody named are not
   await other.close()
 })
 
+test('with tls: ca a proxy is reached over HTTPS by whoever trusts the root of its authority, and by nobody else', async () => {
+  const file = join(temporaryFolder('tls'), 'http.pem')
+  const http = { host: '127.0.0.1', port: 0, tls: { certificate: file, key: file, issued: true as const } }
+  const proxy = await stand.startProxy({ listen: { ...stand.settings.listen, http } })
+  const root = join(temporaryFolder('root'), 'root.pem')
+  writeFileSync(root, (await authority.client.tlsRoot()) ?? '')
+  const { url } = await stand.remote('http', 'local/acme/app', proxy)
+  expect(url).toMatch(/^https:/)
+  const clone = (...config: string[]) => git([...config, 'clone', '-q', url, join(temporaryFolder('clone'), 'work')])
+  // For this gate alone, as the pages say: no other host is known by that root.
+  const { origin } = new URL(url)
+  expect(await clone('-c', `http.${origin}/.sslCAInfo=${root}`)).toMatchObject({ status: 0 })
+  expect(await clone()).toMatchObject({ status: 128, stderr: expect.stringMatching(/certificate/i) })
+})
+
 test('a revoked serial is refused at the door at once, and so are a key id and a key', async () => {
   const revoke = { by: 'eve', reason: 'lost' }
   const [byOne, byTwo, byThree] = [await makeKey('one'), await makeKey('two'), await makeKey('three')]

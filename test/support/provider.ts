@@ -38,6 +38,7 @@ export async function startProvider(gate: () => string): Promise<TestProvider> {
           backchannel_logout_uri: `${gate()}/login/backchannel`,
           backchannel_logout_session_required: true,
           require_auth_time: true,
+          grant_types: ['authorization_code', 'refresh_token'],
         },
       ],
       jwks: { keys: [jwk] },
@@ -55,7 +56,17 @@ export async function startProvider(gate: () => string): Promise<TestProvider> {
         await grant.save()
         return grant
       },
-      ttl: { AccessToken: 600, AuthorizationCode: 60, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
+      // With every code, as Keycloak and GitLab do; others want the scope offline_access.
+      issueRefreshToken: async () => true,
+      ttl: {
+        RefreshToken: 600,
+        AccessToken: 600,
+        AuthorizationCode: 60,
+        Grant: 600,
+        IdToken: 600,
+        Interaction: 600,
+        Session: 600,
+      },
       // Its own guard against loopback addresses is off: the gate is there.
       fetch: async (url, { method, headers, body } = {}) =>
         await fetch(url, { ...(method && { method }), ...(headers && { headers }), ...(body && { body }) }),

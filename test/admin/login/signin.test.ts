@@ -1,13 +1,20 @@
+import { randomBytes } from 'node:crypto'
 import { SignJWT } from 'jose'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ProviderError } from '../../../admin/login/provider.ts'
+import { startRecheck } from '../../../admin/login/recheck.ts'
+import { createSeal } from '../../../admin/login/seal.ts'
+import type { Act } from '../../../admin/register/act.ts'
 import type { LoginSettings } from '../../../config/settings.ts'
 import { connectRedis } from '../../../grant/redis.ts'
 import { createStore, type Store } from '../../../grant/store.ts'
 import { type ControlPlane, startControlPlane } from '../../support/control.ts'
 import { type Postgres, startPostgres } from '../../support/postgres.ts'
+import { until } from '../../support/program.ts'
 import { CLIENT, startProvider, type TestProvider } from '../../support/provider.ts'
 import { type Redis, startRedis } from '../../support/redis.ts'
+import { quiet } from '../../support/stand.ts'
 import { createWalker, throughProvider } from '../../support/walker.ts'
 
 let engines: [Redis, Postgres]
@@ -39,6 +46,7 @@ beforeAll(async () => {
     mfa: { amr: ['mfa'], acr: [], required: false },
     lasts: 3_600_000,
     token: 300_000,
+    recheck: 1_000,
   }
   const [{ url }, database] = engines
   gate = await startControlPlane({ redis: url, postgres: database.url }, { root: 'admin' }, POLICY, { login })
@@ -242,6 +250,44 @@ describe('the end of a sign-in', () => {
     expect((await api('GET', '/whoami', undefined, alice.token)).status).toBe(401)
     expect(await ended('alice', alice.signin.id)).toBe('barred')
     expect((await api('GET', '/whoami', undefined, bob.token)).status).toBe(200)
+  })
+
+  test('comes for somebody disabled at the provider without a word from there: it is asked, and nobody else’s ends', async () => {
+    provider.people.set('mallory', {})
+    const [gone, stays] = [await signIn('mallory'), await signIn('bob')]
+    const refreshOf = async ({ id }: { id: string }) =>
+      (await sql<{ refresh: string | null }[]>`select refresh from control.signin where id = ${id}`)[0]?.refresh
+    const first = await refreshOf(gone.signin)
+    await until(async () => (await refreshOf(gone.signin)) !== first, 'the provider to be asked')
+    expect((await api('GET', '/whoami', undefined, gone.token)).status).toBe(200)
+
+    provider.people.delete('mallory')
+    await until(async () => (await refreshOf(gone.signin)) === null, 'the end of the sign-in')
+    expect((await api('GET', '/whoami', undefined, gone.token)).status).toBe(401)
+    await until(async () => (await ended('mallory', gone.signin.id)) === 'barred', 'the gate to hear of it')
+    expect(await records('signin.ended')).toContainEqual(
+      expect.objectContaining({ signin: gone.signin.id, reason: 'the identity provider ended the session' }),
+    )
+    expect((await api('GET', '/whoami', undefined, stays.token)).status).toBe(200)
+  })
+
+  test('does not come of a provider that does not answer, or of what the database alone would give away', async () => {
+    const { signin, token } = await signIn('bob')
+    const [row] = await sql<{ refresh: string }[]>`select refresh from control.signin where id = ${signin.id}`
+    const [seal, other] = [createSeal(randomBytes(32)), createSeal(randomBytes(32))]
+    expect(seal.open(seal.close('a refresh token'))).toBe('a refresh token')
+    for (const sealed of [row?.refresh ?? '', other.close('a refresh token'), 'x', ''])
+      expect(seal.open(sealed)).toBeUndefined()
+
+    let asked = 0
+    const silent = { renew: () => Promise.reject(new ProviderError('unreachable', `no answer ${asked++}`)) }
+    const act: Act = () => Promise.reject(new Error('nothing is to be ended'))
+    const every = 50
+    const open = { ...seal, open: () => 'a refresh token' }
+    const recheck = startRecheck({ sql, act, provider: silent, seal: open, every, log: quiet })
+    await until(() => asked > 2, 'several questions')
+    await recheck.close()
+    expect((await api('GET', '/whoami', undefined, token)).status).toBe(200)
   })
 
   test('by another is for administrators, and a stranger’s sign-in is not even there', async () => {
