@@ -26,7 +26,7 @@ const WINDOW_MILLISECONDS = 3_600_000
 /** A window that ends sooner than this is not begun to be used. */
 const REST_MILLISECONDS = 120_000
 const ENACT_MILLISECONDS_MAX = 5_000
-/** Until there is a policy: the proxies may not be up yet. */
+/** Until it was read once: the proxies may not be up yet. */
 const FIRST_MILLISECONDS = 2_000
 
 export async function followPolicy(options: {
@@ -77,7 +77,7 @@ export async function followPolicy(options: {
     clearTimeout(timer)
     running ??= look().finally(() => {
       running = undefined
-      const wait = policy.standing().kind === 'broken' ? Math.min(FIRST_MILLISECONDS, source.every) : source.every
+      const wait = known === undefined ? Math.min(FIRST_MILLISECONDS, source.every) : source.every
       if (!closed) timer = setTimeout(() => void sync(), wait).unref()
     })
     return running

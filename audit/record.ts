@@ -262,6 +262,8 @@ export type ControlRecord =
       readonly actions: readonly string[]
       readonly refs: readonly string[]
       readonly reason: string
+      /** The version of the policy it is decided by, and the rules that govern it. */
+      readonly policy?: string
       readonly rule?: string
       readonly via?: Via
     }

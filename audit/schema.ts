@@ -104,6 +104,7 @@ const request = {
   actions: texts,
   refs: texts,
   reason: text,
+  policy: text.optional(),
   rule: text.optional(),
   via: via.optional(),
 }

@@ -159,6 +159,7 @@ export function recordOf(
     actions: [...new Set(targets.flatMap(({ actions }) => actions))],
     refs: [...new Set(targets.flatMap(({ refs }) => refs))],
     reason,
+    policy: request.conditions.policy,
     ...(rule !== '' && { rule }),
     ...(via && { via }),
   }
