@@ -4,8 +4,8 @@ import type { Session } from './session.ts'
 const LAST_MILLISECONDS = 10 * 60_000
 
 /**
- * What a person sees when they were let through, in lines: under which grant and for how long it still runs; in the last ten
- * minutes of its window, how to get more.
+ * What a person sees when they were let through, in lines: under which grant and for how long it still runs; of a push, the id
+ * its receipt is had by; in the last ten minutes of its window, how to get more.
  */
 export function notice(session: Session): string {
   if (session.instead) {
@@ -14,7 +14,8 @@ export function notice(session: Session): string {
   }
   const { grant: id, until } = session.window
   const now = performance.now()
-  const said = `drawbridge: let through by ${id}, open for ${duration(until - now)} more`
+  const receipt = session.start.action === 'push' ? `; receipt ${session.operation}` : ''
+  const said = `drawbridge: let through by ${id}, open for ${duration(until - now)} more${receipt}`
   const grant = session.grants.find(each => each.id === id)
   // An idle end that is near has just been put off by this very use.
   if (!grant || until - now + grant.expires - grant.ends > LAST_MILLISECONDS) return said

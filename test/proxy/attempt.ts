@@ -79,8 +79,12 @@ export function gateOf(change: Partial<GateOptions> = {}): { gate: Gate; records
 }
 
 /** A session that was opened, for an answer that goes to `response`. */
-export function openSession(response: Writable, change: Partial<Client> = {}): Session {
-  const { operation, action } = wanted()
+export function openSession(
+  response: Writable,
+  change: Partial<Client> = {},
+  asked: Pick<Wanted, 'action'> = { action: 'fetch' },
+): Session {
+  const { operation, action } = wanted(asked)
   const whose = client({ response, ...change })
   return new Session({
     client: whose,

@@ -7,8 +7,7 @@ import { live, openSession } from './attempt.ts'
 const MINUTE = 60_000
 
 /** What is said under a grant that has so long to go, now being 0 on Redis's clock. */
-function said(change: Partial<LiveGrant>): string {
-  const session = openSession(new PassThrough())
+function said(change: Partial<LiveGrant>, session = openSession(new PassThrough())): string {
   const grant = live(change)
   session.grants = [live({ id: 'g-shorter', expires: MINUTE, ends: MINUTE }), grant]
   session.window = { grant: grant.id, until: performance.now() + grant.ends + 500 }
@@ -18,6 +17,12 @@ function said(change: Partial<LiveGrant>): string {
 test('who is let through sees by what, and for how long', () => {
   const hour = { expires: 60 * MINUTE, ends: 60 * MINUTE }
   expect(said(hour)).toBe('drawbridge: let through by g-1, open for 60 min more')
+})
+
+test('who pushes sees by which id the receipt of it is had', () => {
+  const pushing = openSession(new PassThrough(), { service: 'receive-pack' }, { action: 'push' })
+  const hour = { expires: 60 * MINUTE, ends: 60 * MINUTE }
+  expect(said(hour, pushing)).toBe(`drawbridge: let through by g-1, open for 60 min more; receipt ${pushing.operation}`)
 })
 
 test('in its last ten minutes the window warns, and says how to get more', () => {
