@@ -76,6 +76,13 @@ const began = performance.now()
 const say = (text: string) => process.stderr.write(`bench ${clock()}: ${text}\n`)
 
 const takeDown = await setup()
+// What was started ends with this process, by itself.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    takeDown()
+    process.exit(1)
+  })
+}
 say('starting nginx, sshd, redis, postgres and three proxies')
 const stand = await startStand()
 const bench: Bench = { stand, quick, say, bytes, rounds }

@@ -106,7 +106,7 @@ export async function startStand(
     redis: redis.url,
     postgres: pg.url,
     state,
-    upstreams: process.env.NOSSH ? new Map([...upstreams].filter(([name]) => name !== 'ssh1')) : upstreams,
+    upstreams,
     ssh: { hostKeys: [hostKey.path], trustedUserCAKeys: [] },
     ...options.change,
   })
