@@ -50,6 +50,7 @@ import { openNotify } from './notify/open.ts'
 import { createRefuse } from './notify/refusals.ts'
 import { withSchedules } from './oncall.ts'
 import { createPolicyInForce } from './policy.ts'
+import { followPolicy, policyPass } from './policyrepository.ts'
 import { createAct } from './register/act.ts'
 import { startSchedules } from './schedules.ts'
 
@@ -59,6 +60,8 @@ const CONNECTIONS_MAX = 6
 /** Below the state folder: the key tokens are signed with, and the ledger's heads. */
 const TOKEN_FOLDER = 'tokens'
 const LEDGER_FOLDER = 'ledger'
+/** The copy of a policy that is kept in a repository. */
+const POLICY_FOLDER = 'policy.git'
 /** And the key of one-time links. */
 const LINK_FOLDER = 'links'
 /** Below the ledger's: what retention exports, unless the settings name another place. */
@@ -73,6 +76,7 @@ const FIXED_HERE: Fixed = {
   'ledger.archive': ({ ledger }) => ledger.archive,
   workloads: ({ workloads }) => workloads,
   ca: ({ ca }) => ca,
+  policy: ({ policy }) => (typeof policy === 'object' ? policy : undefined),
 }
 
 /** A role as `drawbridge serve` runs it. */
@@ -138,7 +142,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const trust = authority && followAuthority({ client: authority, board, log })
   let schedules = startSchedules(settings.onCall ?? [], { log })
   const policy = withSchedules(createPolicyInForce(act, log), () => schedules.now())
-  await policy.load(settings.policy)
+  const { policy: kept } = settings
+  if (typeof kept !== 'object') await policy.load(kept)
   const enact = startEnact({
     sql,
     store,
@@ -152,6 +157,17 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   wakeEnact = enact.wake
 
   await endForbidden(sql, act, policy.standing(), Date.now())
+  const followed =
+    typeof kept === 'object'
+      ? await followPolicy({
+          source: kept,
+          folder: join(settings.state, POLICY_FOLDER),
+          policy,
+          changed: async () => void (await endForbidden(sql, act, policy.standing(), await store.now())),
+          pass: policyPass({ source: kept, act, enact, store, issueToken: tokensBy(tokenKey).issueToken }),
+          log,
+        })
+      : undefined
   const linkKey = await loadOrCreateLinkKey(join(settings.state, LINK_FOLDER))
   let hooks = settings.hooks ?? []
   const refuse = createRefuse({ act, log })
@@ -221,6 +237,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const api: FastifyInstance = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
   await api.listen({ host: admin.host, port: admin.port })
   const local = await listenLocally(control, settings.state, log)
+  // The proxies may only be starting.
+  void followed?.sync()
   await act(async change => change.record({ kind: 'role.started', by: 'drawbridge', role: 'admin' }))
 
   return {
@@ -232,7 +250,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     reload: async next => {
       requireSame(settings, next, FIXED_HERE)
       await showTls(next.listen.admin)
-      await policy.load(next.policy)
+      if (typeof next.policy !== 'object') await policy.load(next.policy)
+      await followed?.sync()
       await endForbidden(sql, act, policy.standing(), Date.now())
       hooks = next.hooks ?? []
       schedules.close()
@@ -257,6 +276,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       }),
     close: async () => {
       schedules.close()
+      await followed?.close()
       tls?.stop()
       await recheck?.close()
       await api.close()

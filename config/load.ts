@@ -96,7 +96,7 @@ function settings(given: Written, file: string): Settings {
     postgres: given.postgres,
     state,
     upstreams: new Map(Object.entries(given.upstreams).map(([name, host]) => [name, upstream(name, host)])),
-    policy: given.policy === undefined ? undefined : absolute(given.policy),
+    policy: policyOf(given, absolute),
     ...(given.control && {
       control: {
         url: given.control.url,
@@ -141,6 +141,7 @@ function settings(given: Written, file: string): Settings {
     ...(given.notify && { notify: given.notify }),
     ...(given.hooks && { hooks: given.hooks }),
     ...(given.on_call && { onCall: given.on_call }),
+    ...(given.telemetry?.traces && { traces: given.telemetry.traces }),
     ledger: {
       whenAway: given.ledger.when_away,
       spoolBytes: given.ledger.spool,
@@ -155,6 +156,16 @@ function settings(given: Written, file: string): Settings {
       folder: given.reuse.folder === undefined ? undefined : absolute(given.reuse.folder),
     },
   }
+}
+
+function policyOf(given: Written, absolute: (path: string) => string): Settings['policy'] {
+  const { policy, public_http: publicHttp } = given
+  const { http } = given.listen
+  if (typeof policy !== 'object') return policy === undefined ? undefined : absolute(policy)
+  const { repository, ref, path = '', every, ca } = policy
+  const here = http && `${'tls' in http && http.tls !== undefined ? 'https' : 'http'}://${http.host}:${http.port}`
+  const url = policy.url ?? publicHttp ?? here ?? ''
+  return { repository, ref, path, every, url, ...(ca !== undefined && { caFile: absolute(ca) }) }
 }
 
 function workload([name, given]: [string, NonNullable<Written['workloads']>[string]]): WorkloadSettings {

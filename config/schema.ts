@@ -8,7 +8,9 @@ import { listen } from './schema/listen.ts'
 import { login, workload } from './schema/login.ts'
 import { notify } from './schema/notify.ts'
 import { onCall } from './schema/oncall.ts'
+import { policy } from './schema/policy.ts'
 import { ca, control, limits, reuse, ssh } from './schema/running.ts'
+import { telemetry } from './schema/telemetry.ts'
 import { upstream } from './schema/upstreams.ts'
 import { cidr, list, matching, publicUrl, section, text, whole } from './schema/value.ts'
 import { WORKERS_MAX } from './workers.ts'
@@ -44,9 +46,11 @@ export const SETTINGS = section({
       },
     )
     .describe('The Git hosts behind this gate; the name is the first part of every repository on it.'),
-  policy: text('the path of a policy file')
+  policy: policy
     .optional()
-    .describe('Path of the policy file or folder; relative to this file.'),
+    .describe(
+      'Path of the policy file or folder, relative to this file; or the Git repository it is read from, through this gate.',
+    ),
   control: control.optional(),
   login: login.optional(),
   workloads: z
@@ -67,6 +71,7 @@ export const SETTINGS = section({
     .describe('Load balancers that speak PROXY protocol to us; from anybody else it is refused.'),
   limits: limits.prefault({}),
   ledger: ledger.prefault({}),
+  telemetry: telemetry.optional(),
   notify: notify.optional(),
   hooks: hooks
     .optional()
@@ -79,7 +84,11 @@ export const SETTINGS = section({
       'Who is on call by schedules kept elsewhere, by the name the policy has for them: type pagerduty or opsgenie.',
     ),
   reuse: reuse.prefault({}),
-}).superRefine(({ ca: authority, listen, upstreams, workers }, context) => {
+}).superRefine(({ ca: authority, listen, policy: kept, public_http, upstreams, workers }, context) => {
+  if (typeof kept === 'object' && kept.url === undefined && public_http === undefined && listen.http === undefined) {
+    const message = 'expected the URL at which this gate speaks git over HTTP; public_http says it as well'
+    context.addIssue({ code: 'custom', path: ['policy', 'url'], message })
+  }
   for (const [name, { connections }] of Object.entries(upstreams)) {
     if (connections >= workers) continue
     const message = `expected ${workers} or more: each of the ${workers} workers needs one`

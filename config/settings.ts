@@ -1,6 +1,8 @@
 import type { HookSettings } from './hooks.ts'
 import type { NotifySettings } from './notify.ts'
 import type { OnCallSettings } from './oncall.ts'
+import type { PolicyRepository } from './policyrepository.ts'
+import type { TracesSettings } from './telemetry.ts'
 import type { WorkloadSettings } from './workload.ts'
 
 /** What `drawbridge.yaml` says, checked and with every default filled in. */
@@ -144,7 +146,8 @@ export interface Settings {
   /** Folder for the spool, keys kept in files, trial data. */
   readonly state: string
   readonly upstreams: ReadonlyMap<string, UpstreamSettings>
-  readonly policy: string | undefined
+  /** A file or folder, or where else it is kept. */
+  readonly policy: string | PolicyRepository | undefined
   /** Absent: nothing can be asked of the control plane over SSH. */
   readonly control?: ControlSettings
   /** Jobs of CI systems that may exchange their own token for one of the gate's. */
@@ -211,6 +214,8 @@ export interface Settings {
     /** Where records are sent on to, each under a name of its own. */
     readonly forward?: readonly ForwardSettings[]
   }
+  /** Absent: nobody follows operations in time. */
+  readonly traces?: TracesSettings
   /** Answers of hosts that several clients share: for `ttl` milliseconds, in `bytes` of disk at most. */
   readonly reuse: {
     readonly enabled: boolean
