@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Sql } from 'postgres'
 import type { HookSettings } from '../../config/hooks.ts'
 import type { Incoming } from '../notify/channel.ts'
@@ -25,28 +25,46 @@ export interface HookOptions extends Triggering {
   readonly hooks: () => readonly HookSettings[]
 }
 
+interface Named {
+  readonly Params: { readonly name: string }
+}
+type To = FastifyRequest<Named>
+
 export function hookRoutes(app: FastifyInstance, options: HookOptions): void {
   const { sql, act, refuse, hooks } = options
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: BODY_BYTES_MAX }, (_request, body, done) =>
     done(null, body),
   )
-  app.post<{ Params: { name: string } }>(
+  const hookOf = ({ params }: To) => hooks().find(({ name }) => name === params.name)
+
+  /** Why is on record; the sender learns nothing, not even whether there is such a hook. */
+  async function turnAway(request: To, reply: FastifyReply, code: string): Promise<FastifyReply> {
+    const channel = hookOf(request)?.name
+    const reason = `what came to /hooks/${channel} was not believed: ${code}`
+    if (channel !== undefined) await refuse({ channel, code, reason, address: request.ip })
+    return await reply.code(404).send()
+  }
+
+  app.post<Named>(
     '/hooks/:name',
-    { schema: { hide: true }, config: { rateLimit: { max: PER_MINUTE_MAX, timeWindow: 60_000 } } },
+    {
+      schema: { hide: true },
+      config: { rateLimit: { max: PER_MINUTE_MAX, timeWindow: 60_000 } },
+      errorHandler: async (error: FastifyError, request: To, reply) => {
+        if (error.statusCode !== 413) throw error
+        return await turnAway(request, reply, 'too-large')
+      },
+    },
     async (request, reply) => {
-      const hook = hooks().find(({ name }) => name === request.params.name)
-      if (hook === undefined || !Buffer.isBuffer(request.body)) return await reply.code(404).send()
+      const hook = hookOf(request)
+      if (hook === undefined || !Buffer.isBuffer(request.body)) return await turnAway(request, reply, 'empty')
       const header = (name: string) => {
         const value = request.headers[name]
         return typeof value === 'string' ? value : undefined
       }
       const heard = hear(hook, { raw: request.body, header, address: request.ip })
-      if ('refused' in heard) {
-        const reason = `what came to /hooks/${hook.name} was not believed: ${heard.refused}`
-        await refuse({ channel: hook.name, code: heard.refused, reason, address: request.ip })
-        return await reply.code(404).send()
-      }
+      if ('refused' in heard) return await turnAway(request, reply, heard.refused)
       const id = heard.id === undefined ? undefined : `hook:${hook.name}:${heard.id.slice(0, 200)}`
       if (id !== undefined && (await isKnown(id))) return await reply.code(204).send()
       const how = { by: `hook:${hook.name}`, reason: heard.reason }
