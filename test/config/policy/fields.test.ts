@@ -81,7 +81,8 @@ const WRONG: readonly unknown[] = [null, 17.5, '', '?!', [], {}, [[]], { zzz: 1 
 const MARK = '"@@"'
 /** What a library says of itself, which helps nobody. */
 const NO_FORM = /Invalid|Too (?:small|big|short|long)|Unrecognized|undefined|\[object|NaN/
-const FORM = /expected |such as |is not an? |did you mean|known here: |at most |more than |names no action|; add |missing; /
+const FORM =
+  /expected |such as |is not an? |did you mean|known here: |at most |more than |names no action|; add |missing; /
 
 type Step = string | number
 
