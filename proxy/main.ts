@@ -16,6 +16,7 @@ import { requireSame, settingsVersion } from '../config/reload.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
+import { networkOf } from '../grant/network.ts'
 import { createObservedBoard } from '../grant/observe.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
@@ -34,6 +35,7 @@ import { startHttpFront } from './http/front.ts'
 import { identifier } from './identify.ts'
 import { boundYoungGeneration } from './memory.ts'
 import { proxyMetrics } from './metrics.ts'
+import { followNetworks } from './networks.ts'
 import { followObserved } from './observing.ts'
 import { push } from './push.ts'
 import { repositoryName } from './repository.ts'
@@ -47,6 +49,7 @@ import { ssh2State } from './ssh/patched.ts'
 import { signInBy } from './ssh/signin.ts'
 import { FIXED_HERE, take } from './taken.ts'
 import { createThrottle } from './throttle.ts'
+import { traceUpstream } from './trace.ts'
 import type { SshUpstreamExtras } from './upstream/ssh.ts'
 import { upstreamLogin } from './upstreamlogin.ts'
 import { words } from './words.ts'
@@ -167,7 +170,12 @@ export async function main(
     log,
   })
   owned.defer(() => observing.stop())
+  const lockedNetworks = await followNetworks({ store, onChange: () => gate.recheck(), log })
+  owned.defer(() => lockedNetworks.stop())
   const emit = measureEmit(metrics.registry, emitter)
+  // Loaded where it is wanted and nowhere else.
+  const tracing = given.traces && (await import('./otlp.ts')).otlpTracing(given.traces, { name: given.name, log })
+  owned.defer(() => tracing?.close())
   const gate = new Gate({
     ask: metrics.ask(ask => store.ask(ask)),
     emit,
@@ -175,7 +183,9 @@ export async function main(
       return limits.redisSilence
     },
     sweepEvery: SWEEP_MILLISECONDS,
+    tracing,
     observes: observing.observes,
+    lockedOut: lockedNetworks.why,
     onStart: ({ start }) => {
       const { operation, principal, repository, service, action, grants, origin } = start
       const { transport, address } = origin
@@ -197,7 +207,10 @@ export async function main(
   }
   const watch = watchCuts({
     redis: listening,
-    onCut: notice => gate.onCut(notice),
+    onCut: notice => {
+      if (networkOf(notice.principal) === undefined) gate.onCut(notice)
+      else void lockedNetworks.look()
+    },
     onSilence: milliseconds => {
       silence = milliseconds
       log.warn({ milliseconds }, 'redis is silent')
@@ -214,7 +227,9 @@ export async function main(
     const name = repository.slice(0, repository.indexOf('/'))
     const connect = hostIn(taken.hosts, repository)
     // Whoever makes up names of hosts makes no metrics.
-    return taken.hosts.has(name) ? metrics.upstream(name, connect) : connect
+    if (!taken.hosts.has(name)) return connect
+    const measured = metrics.upstream(name, connect)
+    return tracing ? traceUpstream(name, measured) : measured
   }
   const reuse = given.reuse.enabled
     ? await Reuse.open({
