@@ -35,6 +35,10 @@ export class PathFindings implements Findings {
     this.#found = found
   }
 
+  take(other: PathFindings): void {
+    this.#found = other.#found
+  }
+
   stays({ ref }: RefUpdate, { bounds }: LiveGrant): boolean | undefined {
     // A window that opened since, with limits nobody held it to, does not count.
     return this.#found && (this.#found.get(ref)?.within.has(limitKey(bounds?.paths ?? [])) ?? false)
@@ -117,19 +121,25 @@ export class Proof {
   async #checkPaths(): Promise<Refusal | undefined> {
     const limited = this.#limited
     if (limited.length === 0) return undefined
+    const told = new PathFindings()
     try {
       // A host in a conversation is asked one thing at a time.
       await this.#symbolic
-      this.#findings.settle(await judgePaths(await this.#read(), limited, await this.#inquiry))
+      told.settle(await judgePaths(await this.#read(), limited, await this.#inquiry))
     } catch (error) {
       const hint = 'push it in smaller parts, or ask for a window without limits on paths'
       return { ...this.#unproved(error, "against your window's paths"), hint }
     }
-    const lacking = limited.filter(({ update }) => actionOf(update, this.#usable(update)) === undefined)
-    if (lacking.length === 0) return undefined
+    const { grants } = this.#session
+    const lacking = limited.filter(({ update }) => actionOf(update, usableFor(update, grants, told)) === undefined)
+    if (lacking.length === 0) {
+      this.#findings.take(told)
+      return undefined
+    }
+    // Not found out as far as the gate is told: whoever judges the session meanwhile would call its window over.
     const updates = lacking.map(({ update }) => update)
-    const byRef = new Map(updates.map(update => [update.ref, this.#findings.outside(update) ?? NOT_BY_ONE]))
-    const paths = updates.flatMap(({ ref }) => this.#findings.changes(ref).map(({ path }) => path))
+    const byRef = new Map(updates.map(update => [update.ref, told.outside(update) ?? NOT_BY_ONE]))
+    const paths = updates.flatMap(({ ref }) => told.changes(ref).map(({ path }) => path))
     const [[ref, why] = []] = byRef
     const hint = askFor(this.#client.repository, updates, paths)
     return { ...this.#no('ref-refused', `${ref}: ${why}`), hint, byRef }

@@ -484,70 +484,71 @@ describe('under a window that only allows to move forward', () => {
 })
 
 describe('under a window for some paths', () => {
-  const hosts = [
+  const PATHS = [['docs/**', '!docs/secret']]
+
+  /** A repository of its own behind a window for its documentation, and how to push to it. */
+  async function limited(transport: 'http' | 'ssh', host: string, name: string) {
+    const { own, clone } = await fixture(name, { 'uploadpack.allowFilter': 'true' })
+    const repository = `${host}/acme/${name}`
+    await stand.grant({ repository, actions: ['fetch', 'create', 'update', 'delete'], bounds: { paths: PATHS } })
+    const { url, env } = await stand.remote(transport, repository)
+    const push = (...what: string[]) => git(['push', url, ...what], { cwd: clone, env })
+    const refused = async (why: RegExp, ...what: string[]) => {
+      const before = await refsOf(own)
+      const { status, stderr } = await push(...what)
+      expect(stderr).toMatch(why)
+      expect(status).toBe(1)
+      expect(await refsOf(own)).toEqual(before)
+      return stderr
+    }
+    return { own, clone, repository, push, refused }
+  }
+
+  test.each([
     ['http', 'web'],
     ['ssh', 'ssh1'],
-  ] as const
-
-  test.each(hosts)(
-    'over %s, with a host of the same kind, a push lands exactly when all it changes is among them',
+  ] as const)(
+    'over %s, with a host of the same kind, a push lands when all it changes is among them',
     async (transport, host) => {
-      const name = `paths-${transport}`
-      const { own, clone } = await fixture(name, { 'uploadpack.allowFilter': 'true' })
-      const repository = `${host}/acme/${name}`
-      await stand.grant({
-        repository,
-        actions: ['fetch', 'create', 'update', 'delete'],
-        bounds: { paths: [['docs/**', '!docs/secret']] },
-      })
-      const { url, env } = await stand.remote(transport, repository)
-      const push = (...what: string[]) => git(['push', url, ...what], { cwd: clone, env })
-      const refused = async (why: RegExp, ...what: string[]) => {
-        const before = await refsOf(own)
-        const { status, stderr } = await push(...what)
-        expect(status).toBe(1)
-        expect(stderr).toMatch(why)
-        expect(await refsOf(own)).toEqual(before)
-        return stderr
-      }
-
+      const { own, clone, repository, push, refused } = await limited(transport, host, `paths-${transport}`)
       const docs = await commitFile(clone, 'docs/a.md')
       expect((await push('HEAD:main', 'HEAD:refs/heads/new')).status).toBe(0)
       expect(await refsOf(own)).toMatchObject({ 'refs/heads/main': docs, 'refs/heads/new': docs })
-      const paths = [['docs/**', '!docs/secret']]
-      expect(await lastPush(repository)).toMatchObject({ result: 'ok', updates: [{ paths }, { paths }] })
+      const updates = [{ paths: PATHS }, { paths: PATHS }]
+      expect(await lastPush(repository)).toMatchObject({ result: 'ok', updates })
 
       // Added and taken away again: the host would keep it, and so would everybody's clone.
-      await commitFile(clone, 'docs/Secret/key')
-      const secret = (await gitOk(['rev-parse', 'HEAD'], { cwd: clone })).slice(0, 10)
+      const secret = (await commitFile(clone, 'docs/Secret/key')).slice(0, 10)
       await gitOk(['rm', '-q', '-r', 'docs/Secret'], { cwd: clone })
       await gitOk(['commit', '-q', '-m', 'never mind'], { cwd: clone })
       const why = `your window does not allow to change docs/Secret/key \\(in ${secret}`
       const told = await refused(new RegExp(`! \\[remote rejected\\] HEAD -> main \\(${why}`), 'HEAD:main')
-      expect(told).toContain(
-        `ask with: git access request ${repository} --push --ref main --path docs/Secret/key --for 1h`,
-      )
+      const line = `git access request ${repository} --push --ref main --path docs/Secret/key --for 1h`
+      expect(told).toContain(`ask with: ${line}`)
       expect(await lastPush(repository)).toMatchObject({ result: 'refused', reason: expect.stringContaining(secret) })
-
-      // What one ref may does not help another.
-      await gitOk(['reset', '-q', '--hard', docs], { cwd: clone })
-      const more = await commitFile(clone, 'docs/b.md')
-      await commitFile(clone, 'src/x.ts')
-      const both = await refused(/HEAD -> other \(.*src\/x\.ts/, `${more}:main`, 'HEAD:refs/heads/other')
-      expect(both).toMatch(/-> main \(refused with the others of this push\)/)
-      await refused(/a deletion takes away all of them/, ':new')
-      await refused(/would be moved by force/, `+${docs}~1:refs/heads/new`)
-
-      // Another window for other paths lets through what is all its own, and is the one that is used up.
-      await stand.grant({ repository, actions: ['update'], uses: 1, bounds: { paths: [['src/**']] } })
-      await refused(/your window does not allow to change/, 'HEAD:main')
-      await gitOk(['push', '-q', url, `${more}:main`], { cwd: clone, env })
-      await gitOk(['push', '-q', url, 'HEAD:main'], { cwd: clone, env })
-      expect(await lastPush(repository)).toMatchObject({ result: 'ok', updates: [{ paths: [['src/**']] }] })
-      await commitFile(clone, 'src/y.ts')
-      await refused(/your window does not allow to change src\/y\.ts/, 'HEAD:main')
     },
   )
+
+  test('each ref is judged by itself, and one window has to allow all that it changes', async () => {
+    const { own, clone, repository, push, refused } = await limited('http', 'local', 'paths-refs')
+    const docs = await commitFile(clone, 'docs/a.md')
+    await commitFile(clone, 'src/x.ts')
+    const both = await refused(/HEAD -> other \(.*src\/x\.ts/, `${docs}:main`, 'HEAD:refs/heads/other')
+    expect(both).toMatch(/-> main \(refused with the others of this push\)/)
+    await refused(/a deletion takes away all of them/, ':topic')
+
+    await stand.grant({ repository, actions: ['update'], uses: 1, bounds: { paths: [['src/**']] } })
+    await refused(/your window does not allow to change/, 'HEAD:main')
+    // By the first window, which has as many uses as there are pushes; then by the second.
+    expect((await push(`${docs}:main`)).status).toBe(0)
+    await refused(/would be moved by force/, `+${docs}~1:main`)
+    expect((await push('HEAD:main')).status).toBe(0)
+    expect(await lastPush(repository)).toMatchObject({ result: 'ok', updates: [{ paths: [['src/**']] }] })
+    const landed = await refsOf(own)
+    await commitFile(clone, 'src/y.ts')
+    await refused(/your window does not allow to change src\/y\.ts/, 'HEAD:main')
+    expect(await refsOf(own)).toEqual(landed)
+  })
 })
 
 describe('a window for one use', () => {
