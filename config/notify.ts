@@ -37,6 +37,12 @@ interface Told {
   readonly hours?: Weekly | undefined
 }
 
+/** What needs nobody at once is told together. */
+export type DigestSettings = {
+  /** These are gathered; those that need nobody at once where there is no list. */
+  readonly events?: readonly Event[] | undefined
+} & ({ readonly every: 'hour' } | { readonly every: 'day'; readonly at: Weekly })
+
 export interface WebhookSettings extends Told {
   readonly type: 'webhook'
   readonly url: URL
@@ -55,6 +61,7 @@ export interface EmailSettings extends Told {
   readonly from: string
   /** Where `List-Unsubscribe` leads: `mailto:` or `https:`. */
   readonly unsubscribe: string
+  readonly digest?: DigestSettings | undefined
   /** Addresses that hear everything this channel tells. */
   readonly also: readonly string[]
 }
@@ -74,6 +81,8 @@ export interface SlackSettings extends Told {
 
 export interface TeamsSettings extends Told {
   readonly type: 'teams'
+  /** Not of a bot's card, which is edited and calls nobody. */
+  readonly digest?: DigestSettings | undefined
   /** Posts to a channel with buttons; instead of `url`. */
   readonly bot?: TeamsBotSettings | undefined
   /** A workflow that posts to a channel. Its address is its secret. */

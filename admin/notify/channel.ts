@@ -18,6 +18,8 @@ export interface Recipient {
   readonly person?: string
   /** When they want to hear of what is not urgent. */
   readonly hours?: Weekly | undefined
+  /** What they see is edited, which calls nobody: nothing of it is gathered into a digest. */
+  readonly edited?: boolean
 }
 
 /** Whoever is asked, with the person behind the address, and whoever is told; each address once. */
@@ -53,6 +55,15 @@ export interface Delivery {
   readonly attempt: number
 }
 
+/** Notices that are told together. */
+export interface Digest {
+  /** The same on every attempt. */
+  readonly id: string
+  readonly recipient: string
+  /** In the order in which they happened. */
+  readonly contents: readonly Payload[]
+}
+
 /** A way to reach people or programs. */
 export interface Channel {
   readonly name: string
@@ -63,6 +74,11 @@ export interface Channel {
    * @throws ChannelError
    */
   send(delivery: Delivery, signal: AbortSignal): Promise<string | undefined>
+  /**
+   * Sends several notices to one recipient as one message.
+   * @throws ChannelError
+   */
+  digest?(digest: Digest, signal: AbortSignal): Promise<void>
   /** What the other side sends to us; believed only as far as the channel can prove who sent it. */
   receive?(incoming: Incoming): Promise<Reply>
   close?(): Promise<void>

@@ -1,6 +1,7 @@
-import { createTransport } from 'nodemailer'
+import { createTransport, type SendMailOptions } from 'nodemailer'
 import type { EmailSettings } from '../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery, eachPerson } from './channel.ts'
+import { digestLines } from './digest.ts'
 import { type LinkFor, linkOf } from './link.ts'
 import { escapeHtml } from './page.ts'
 import { details, headline, subject } from './words.ts'
@@ -39,18 +40,39 @@ export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel
     },
     send: async (delivery, signal) => {
       if (delivery.recipient === '') throw new ChannelError('an address is needed: --to ADDRESS', { lasting: true })
-      // nodemailer knows no signal: the connection has bounds of its own, and the wait for it ends here.
-      const aborted = new Promise<never>((_, reject) => {
-        signal.addEventListener('abort', () => reject(new ChannelError(`${smtp.host} does not answer`)), { once: true })
-      })
       const messageId = `<${delivery.id}@${domain}>`
-      await Promise.race([transport.sendMail(mail(delivery, messageId)).catch(refused), aborted])
+      await post(mail(delivery, messageId), signal)
       return messageId
+    },
+    digest: async ({ id, recipient, contents }, signal) => {
+      const { title, lines } = digestLines(contents)
+      const items = lines.map(line => `<li>${escapeHtml(line)}</li>`).join('')
+      const text = `${title}\n\n${lines.join('\n')}\n`
+      const html = `<p><strong>${escapeHtml(title)}</strong></p><ul>${items}</ul>`
+      const messageId = `<${id}@${domain}>`
+      await post({ ...envelope(id, recipient), messageId, subject: clip(title), text, html }, signal)
     },
     close: async () => transport.close(),
   }
 
-  function mail(delivery: Delivery, messageId: string) {
+  async function post(message: SendMailOptions, signal: AbortSignal): Promise<void> {
+    // nodemailer knows no signal: the connection has bounds of its own, and the wait for it ends here.
+    const aborted = new Promise<never>((_, reject) => {
+      signal.addEventListener('abort', () => reject(new ChannelError(`${smtp.host} does not answer`)), { once: true })
+    })
+    await Promise.race([transport.sendMail(message).catch(refused), aborted])
+  }
+
+  function envelope(id: string, to: string): SendMailOptions {
+    return {
+      from,
+      to,
+      headers: { 'X-Drawbridge-Notice': id, 'Auto-Submitted': 'auto-generated' },
+      list: { unsubscribe: { url: settings.unsubscribe, comment: 'no more of these' } },
+    }
+  }
+
+  function mail(delivery: Delivery, messageId: string): SendMailOptions {
     const { id, content, recipient, person, first } = delivery
     const { request } = content.data
     const link = linkOf(linkFor, { name, via: 'email' }, delivery)
@@ -58,18 +80,17 @@ export function emailChannel(settings: EmailSettings, linkFor: LinkFor): Channel
     const head = headline(content)
     const rows = details(content)
     return {
+      ...envelope(id, recipient),
       messageId,
-      from,
-      to: recipient,
-      subject: `${first === undefined ? '' : 'Re: '}${subject(content)}`.slice(0, SUBJECT_CHARACTERS_MAX),
+      subject: clip(`${first === undefined ? '' : 'Re: '}${subject(content)}`),
       ...(first !== undefined && { inReplyTo: first, references: [first] }),
-      headers: { 'X-Drawbridge-Notice': id, 'Auto-Submitted': 'auto-generated' },
-      list: { unsubscribe: { url: settings.unsubscribe, comment: 'no more of these' } },
       text: textOf(head, rows, link, way),
       html: htmlOf(head, rows, link, way),
     }
   }
 }
+
+const clip = (text: string) => text.slice(0, SUBJECT_CHARACTERS_MAX)
 
 type Rows = ReturnType<typeof details>
 

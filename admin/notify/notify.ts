@@ -7,6 +7,7 @@ import { matchesRepository } from '../../grant/pattern.ts'
 import type { PolicyInForce } from '../policy.ts'
 import { audienceOf } from './audience.ts'
 import type { Channel } from './channel.ts'
+import { gatheredAt } from './digest.ts'
 import { forgetNotices, spreadNotices, type UnspreadNotice, writeDelivery } from './outbox.ts'
 import type { Payload } from './payload.ts'
 import { createSender } from './sender.ts'
@@ -69,10 +70,14 @@ export function startNotify(options: NotifyOptions): Notify {
     for (const channel of channels) {
       const rules = rulesOf.get(channel.name)
       if (rules !== undefined && !concerns(rules, notice.content)) continue
-      for (const { address, person, hours } of await channel.recipients(notice.content, audience)) {
-        const due = URGENT.has(notice.content.type) ? now : openFrom([rules?.hours, hours], now)
-        const to = { id: newId('n'), notice, channel: channel.name, recipient: address, person, due }
-        await writeDelivery(transaction, to)
+      for (const { address, person, hours, edited } of await channel.recipients(notice.content, audience)) {
+        const { type } = notice.content
+        const opens = URGENT.has(type) ? now : openFrom([rules?.hours, hours], now)
+        const settings = !edited && rules !== undefined && 'digest' in rules ? rules.digest : undefined
+        const gathered = gatheredAt(settings, { type, asks: person !== undefined, opens }, now)
+        const due = gathered === undefined ? opens : openFrom([rules?.hours, hours], gathered)
+        const to = { notice, channel: channel.name, recipient: address, person, due, digest: gathered !== undefined }
+        await writeDelivery(transaction, { id: newId('n'), ...to })
       }
     }
   }

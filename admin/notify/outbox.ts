@@ -51,13 +51,16 @@ export async function writeDelivery(
     readonly recipient: string
     readonly person: string | undefined
     readonly due: number
+    /** It is told together with others. */
+    readonly digest: boolean
   },
 ): Promise<void> {
-  const { id, notice, channel, recipient, person, due } = to
+  const { id, notice, channel, recipient, person, due, digest } = to
   await sql`
-    insert into control.delivery (id, notice, channel, recipient, person, thread, due, since)
+    insert into control.delivery (id, notice, channel, recipient, person, thread, due, since, digest)
     values (
-      ${id}, ${notice.id}, ${channel}, ${recipient}, ${person ?? null}, ${notice.thread}, ${new Date(due)}, ${new Date(due)})
+      ${id}, ${notice.id}, ${channel}, ${recipient}, ${person ?? null}, ${notice.thread}, ${new Date(due)}, ${new Date(due)},
+      ${digest})
     on conflict do nothing`
 }
 
@@ -84,11 +87,12 @@ export async function claimDeliveries(
   const claimed = await sql<ClaimedDelivery[]>`
     with due as (
       select delivery.id from control.delivery
-      where channel = ${channel} and state = 'waiting' and due <= ${new Date(now)}
+      where channel = ${channel} and state = 'waiting' and not digest and due <= ${new Date(now)}
         and not exists (
           select from control.delivery as earlier
           where earlier.channel = delivery.channel and earlier.recipient = delivery.recipient
-            and earlier.thread = delivery.thread and earlier.notice < delivery.notice and earlier.state = 'waiting')
+            and earlier.thread = delivery.thread and earlier.notice < delivery.notice and earlier.state = 'waiting'
+            and not earlier.digest)
       order by notice limit ${limit} for update skip locked)
     update control.delivery set due = ${new Date(lease)}, attempts = attempts + 1
     from due, control.notice
@@ -101,14 +105,48 @@ export async function claimDeliveries(
   return [...claimed]
 }
 
-export async function deliveryDone(sql: Sql, id: string, reference: string | undefined, now: number): Promise<void> {
-  await sql`
-    update control.delivery set state = 'delivered', reference = ${reference ?? null}, fault = null, done = ${new Date(now)}
-    where id = ${id} and state = 'waiting'`
+/**
+ * Takes all that is due to be told together to one recipient, the oldest first; nothing where nobody has to be told. Whoever else
+ * wants the same waits for this, and then finds it taken: one recipient gets one digest, from one sender.
+ */
+export async function claimDigest(
+  sql: Sql,
+  claim: { readonly channel: string; readonly now: number; readonly lease: number; readonly limit: number },
+): Promise<ClaimedDelivery[]> {
+  const { channel, now, lease, limit } = claim
+  const claimed = await sql<(ClaimedDelivery & { readonly notice: string })[]>`
+    with due as (
+      select id from control.delivery
+      where channel = ${channel} and state = 'waiting' and digest and due <= ${new Date(now)}
+        and recipient = (
+          select recipient from control.delivery
+          where channel = ${channel} and state = 'waiting' and digest and due <= ${new Date(now)}
+          order by due, recipient limit 1)
+      order by notice limit ${limit} for update)
+    update control.delivery set due = ${new Date(lease)}, attempts = attempts + 1
+    from due, control.notice
+    where delivery.id = due.id and notice.id = delivery.notice
+    returning delivery.id, delivery.notice, delivery.thread, recipient, person, attempts, since, content, null as first`
+  return claimed.toSorted((one, other) => Number(one.notice) - Number(other.notice))
 }
 
-export async function deliveryFailed(sql: Sql, id: string, fault: string, due: number): Promise<void> {
-  await sql`update control.delivery set fault = ${fault}, due = ${new Date(due)} where id = ${id} and state = 'waiting'`
+/** All at once, or none. */
+export async function deliveriesDone(
+  sql: Sql,
+  ids: readonly string[],
+  reference: string | undefined,
+  now: number,
+): Promise<void> {
+  await sql`
+    update control.delivery set state = 'delivered', reference = ${reference ?? null}, fault = null, done = ${new Date(now)}
+    where id = any(${[...ids]}::text[]) and state = 'waiting'`
+}
+
+/** They are due again together. */
+export async function deliveriesFailed(sql: Sql, ids: readonly string[], fault: string, due: number): Promise<void> {
+  await sql`
+    update control.delivery set fault = ${fault}, due = ${new Date(due)}
+    where id = any(${[...ids]}::text[]) and state = 'waiting'`
 }
 
 export async function deliveryDead(sql: Sql, id: string, fault: string, now: number): Promise<void> {

@@ -29,6 +29,10 @@ const request = z.object({
   principal: z.string().describe('who gets the window'),
   requester: z.string().describe('who asked'),
   targets: z.array(z.object({ repository: z.string(), actions: z.array(z.enum(ACTIONS)), refs: z.array(z.string()) })),
+  paths: z
+    .array(z.array(z.string()))
+    .optional()
+    .describe('a push changes only what each of these lists allows; ! in front of what it may not'),
   for: milliseconds,
   starts_at: time.optional(),
   idle: milliseconds.optional(),

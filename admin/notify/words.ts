@@ -69,6 +69,7 @@ export function details({ data }: Payload): readonly (readonly [string, string])
       row('Actions', actions.join(', '))
       row('Refs', refs.length === 0 ? 'any branch or tag' : refs.join(', '))
     }
+    row('Changing only', request.paths && describePaths(request.paths))
     row('How long', length(request))
     row('From', request.starts_at)
     row('Ticket', request.ticket)

@@ -20,10 +20,26 @@ const repositoryName = text('a repository as <upstream>/<path>, with * and **').
   { error: 'expected a repository as <upstream>/<path>, where * is part of one segment and ** several' },
 )
 
+const events = list(z.literal(EVENTS, { error: `expected one of ${EVENTS.join(', ')}` }), 'a list of events')
+
+const digest = section({
+  every: z.enum(['hour', 'day'], { error: 'expected hour or day' }),
+  at: text(CLOCK_FORM)
+    .refine(written => (readClock(written) ?? 1_440) < 1_440, { error: `expected ${CLOCK_FORM}, before "24:00"` })
+    .prefault('09:00')
+    .describe('When, of a daily one.'),
+  zone: text('an IANA time zone')
+    .refine(isZone, { error: 'expected an IANA time zone such as Europe/Berlin' })
+    .prefault('UTC'),
+  events: events.optional().describe('Which are told together; those that need nobody at once when left out.'),
+}).transform(({ every, at, zone, events }) => {
+  if (every === 'hour') return { every, events }
+  const from = readClock(at) ?? 0
+  return { every, events, at: weekly(zone, [{ days: [0, 1, 2, 3, 4, 5, 6], from, to: from + 1 }]) }
+})
+
 const told = {
-  events: list(z.literal(EVENTS, { error: `expected one of ${EVENTS.join(', ')}` }), 'a list of events')
-    .optional()
-    .describe('Only these are told; all when left out.'),
+  events: events.optional().describe('Only these are told; all when left out.'),
   repositories: list(repositoryName, 'a list of repositories')
     .optional()
     .describe('Only about these; all when left out.'),
@@ -84,6 +100,7 @@ const channels = {
     unsubscribe: matching(/^(mailto:|https:\/\/)[\x21-\x7e]{3,500}$/, 'a mailto: or https:// address')
       .optional()
       .describe('What List-Unsubscribe says; the sender unless given.'),
+    digest: digest.optional().describe('What needs nobody at once is told together.'),
     also: list(mailAddress, 'a list of addresses').default([]).describe('These hear everything this channel tells.'),
     ...told,
   }).transform(({ unsubscribe, ...said }) => ({
@@ -119,6 +136,7 @@ const channels = {
     chat: outside(HTTPS_FORM, ['https:'])
       .optional()
       .describe('A workflow that posts to the chat of "recipient"; approvers get their links by it.'),
+    digest: digest.optional().describe('What needs nobody at once is told together, but on the card of a bot.'),
     bot: teamsBot.optional().describe('A bot that posts to a channel, with buttons to decide; instead of url.'),
     ...told,
   })

@@ -43,9 +43,24 @@ export function fittingMessage(
     rows.push(line('To decide', `drawbridge request approve ${request.id}`))
   }
   const cut = line('And more', `drawbridge request show ${request?.id ?? ''}`)
+  return fitting(headline(content), rows, cut, body => wrap(attachment(body, below)))
+}
+
+/** The same of notices that are told together. */
+export function fittingDigest(
+  { title, lines }: { readonly title: string; readonly lines: readonly string[] },
+  wrap: (card: Attachment) => object,
+): string {
+  const rows = lines.map(text => line('', text))
+  return fitting(title, rows, line('And more', 'drawbridge audit list'), body => {
+    return wrap(attachment(body, { kind: 'nothing' }))
+  })
+}
+
+function fitting(head: string, rows: readonly object[], cut: object, wrap: (body: object[]) => object): string {
   for (let shown = rows.length; ; shown--) {
-    const body = [title(headline(content)), ...rows.slice(0, shown), ...(shown < rows.length ? [cut] : [])]
-    const message = JSON.stringify(wrap(attachment(body, below)))
+    const body = [title(head), ...rows.slice(0, shown), ...(shown < rows.length ? [cut] : [])]
+    const message = JSON.stringify(wrap(body))
     if (Buffer.byteLength(message) <= MESSAGE_BYTES_MAX || shown === 0) return message
   }
 }
@@ -94,7 +109,7 @@ const title = (text: string) => ({
 const line = (name: string, value: string) => ({
   type: 'RichTextBlock',
   spacing: 'Small',
-  inlines: [run(`${name}: `, { isSubtle: true }), run(clip(value, VALUE_CHARACTERS_MAX))],
+  inlines: [...(name === '' ? [] : [run(`${name}: `, { isSubtle: true })]), run(clip(value, VALUE_CHARACTERS_MAX))],
 })
 
 const clip = (text: string, most: number) => (text.length > most ? `${text.slice(0, most - 1)}…` : text)
