@@ -38,6 +38,7 @@ import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { endForbidden } from './forbid.ts'
 import { forwardLedger } from './forward.ts'
+import { headPublishers } from './heads.ts'
 import { createProvider } from './login/provider.ts'
 import { startRecheck } from './login/recheck.ts'
 import { createSeal } from './login/seal.ts'
@@ -74,6 +75,8 @@ const FIXED_HERE: Fixed = {
   login: ({ login }) => login,
   'ledger.retention': ({ ledger }) => ledger.retention,
   'ledger.archive': ({ ledger }) => ledger.archive,
+  'ledger.heads': ({ ledger }) => ledger.heads,
+  'ledger.forward': ({ ledger }) => ledger.forward,
   workloads: ({ workloads }) => workloads,
   ca: ({ ca }) => ca,
   policy: ({ policy }) => (typeof policy === 'object' ? policy : undefined),
@@ -115,6 +118,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const notifyForwarders = () => forwarding?.wake()
   const ledger = await startLedger({
     ...{ sql, state: ledgerFolder, boot, log, notify: notifyForwarders },
+    publishers: settings.ledger.heads ? headPublishers(settings.ledger.heads, redis) : [],
     ...(lock && { lock }),
   })
   const isWriter = () => ledger.writer.state().role === 'writer'

@@ -147,6 +147,7 @@ function settings(given: Written, file: string): Settings {
       spoolBytes: given.ledger.spool,
       ...(given.ledger.retention !== undefined && { retention: given.ledger.retention }),
       ...(given.ledger.archive !== undefined && { archive: absolute(given.ledger.archive) }),
+      heads: given.ledger.heads,
       forward: Object.entries(given.ledger.forward).map(([name, one]) => ({ name, ...one })),
     },
     reuse: {

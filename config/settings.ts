@@ -1,3 +1,4 @@
+import type { HeadsSettings } from './heads.ts'
 import type { HookSettings } from './hooks.ts'
 import type { NotifySettings } from './notify.ts'
 import type { OnCallSettings } from './oncall.ts'
@@ -211,6 +212,7 @@ export interface Settings {
     readonly retention?: number
     /** Folder for what retention exports; `ledger/archive` below state unless given. */
     readonly archive?: string
+    readonly heads?: HeadsSettings
     /** Where records are sent on to, each under a name of its own. */
     readonly forward?: readonly ForwardSettings[]
   }

@@ -14,6 +14,7 @@ export const FIXED_HERE: Fixed = {
   ca: ({ ca }) => ca,
   'limits.channels': ({ limits }) => limits.channels,
   ledger: ({ ledger }) => ledger,
+  'telemetry.traces': ({ traces }) => traces,
   reuse: ({ reuse }) => reuse,
   workers: ({ workers }) => workers,
 }

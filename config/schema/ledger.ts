@@ -4,6 +4,7 @@ import {
   duration,
   encryptedUrl,
   HOUR,
+  headers,
   matching,
   secret,
   section,
@@ -12,6 +13,8 @@ import {
   WEBHOOK_SECRET,
   whole,
 } from './value.ts'
+
+const stream = matching(/^[\w:.-]{1,200}$/, 'the key of a stream')
 
 const forwarders = {
   syslog: section({
@@ -30,7 +33,7 @@ const forwarders = {
   }),
   redis: section({
     type: z.literal('redis'),
-    stream: matching(/^[\w:.-]{1,200}$/, 'the key of a stream').default('drawbridge:ledger'),
+    stream: stream.default('drawbridge:ledger'),
     keep: whole(1, 100_000_000).default(10_000).describe('About how many records stay in the stream.'),
   }),
   s3: section({
@@ -58,6 +61,24 @@ const forward = z
     return { ...rest, accessKey, secretKey }
   })
 
+const heads = section({
+  stdout: z
+    .boolean({ error: 'expected true or false' })
+    .default(false)
+    .describe('One line of JSON each on standard output of the admin role.'),
+  webhook: section({
+    url: encryptedUrl,
+    headers: headers.describe('Sent along, such as authorization.'),
+  })
+    .optional()
+    .describe('Each is POSTed there as JSON.'),
+  redis: stream.optional().describe("A stream in the gate's own Redis."),
+}).transform(({ webhook, redis, stdout }) => ({
+  stdout,
+  ...(webhook !== undefined && { webhook }),
+  ...(redis !== undefined && { redis }),
+}))
+
 export const ledger = section({
   when_away: z
     .literal(['refuse', 'spool'], { error: 'expected refuse or spool' })
@@ -72,6 +93,7 @@ export const ledger = section({
   archive: text('the path of a folder')
     .optional()
     .describe('Where retention puts what it exports; `ledger/archive` below state unless given.'),
+  heads: heads.prefault({}).describe('Where signed heads are published besides the file in the state folder.'),
   forward: z
     .record(
       matching(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'a name of lower-case letters, digits, dash and underscore'),

@@ -1,10 +1,7 @@
 import { z } from 'zod'
-import { encryptedUrl, matching, secret, section } from './value.ts'
+import { encryptedUrl, headers, section } from './value.ts'
 
 const RATIO_FORM = 'a number from 0 to 1'
-/** RFC 9110's token, and what HTTP itself needs is not to be set. */
-const HEADER = /^(?!(?:host|content-length|content-type|transfer-encoding|connection)$)[!#$%&'*+.^_`|~0-9a-z-]{1,100}$/i
-
 const ratio = z
   .union(
     [
@@ -22,17 +19,7 @@ export const telemetry = section({
   traces: section({
     url: encryptedUrl.describe('Of an OTLP/HTTP receiver, such as https://otel.acme.example/v1/traces.'),
     ratio: ratio.prefault(1).describe('The share of operations that is followed.'),
-    headers: z
-      .record(
-        matching(HEADER, 'the name of a header'),
-        secret('a value').regex(/^[\x20-\x7e]+$/, { error: 'expected printable ASCII' }),
-        {
-          error: 'expected a mapping of headers to their values',
-        },
-      )
-      .default({})
-      .transform(headers => Object.entries(headers).map(([name, secret]) => ({ name, secret })))
-      .describe('Shown to the receiver with each request, such as authorization.'),
+    headers: headers.describe('Shown to the receiver with each request, such as authorization.'),
     accept_parent: z
       .boolean({ error: 'expected true or false' })
       .default(false)

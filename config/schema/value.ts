@@ -139,3 +139,16 @@ export const encryptedUrl = text(ENCRYPTED_FORM)
     { error: `expected ${ENCRYPTED_FORM}` },
   )
   .transform(written => new URL(written))
+
+/** RFC 9110's token, and what HTTP itself needs is not to be set. */
+const HEADER = /^(?!(?:host|content-length|content-type|transfer-encoding|connection)$)[!#$%&'*+.^_`|~0-9a-z-]{1,100}$/i
+
+/** Headers that we send along, by name. */
+export const headers = z
+  .record(
+    matching(HEADER, 'the name of a header'),
+    secret('a value').regex(/^[\x20-\x7e]+$/, { error: 'expected printable ASCII' }),
+    { error: 'expected a mapping of headers to their values' },
+  )
+  .default({})
+  .transform(named => Object.entries(named).map(([name, secret]) => ({ name, secret })))

@@ -332,6 +332,33 @@ test('how a gate reaches its control plane: paths are relative to the file, and 
   expect(complaints(control('{ url: "https://gate:8081" }')).join()).toContain('control.token_file')
 })
 
+test('where traces go is read, and in the clear they go no further than this machine', () => {
+  const tracing = (text: string) => `${SMALLEST}telemetry: { traces: ${text} }\n`
+  expect(load(SMALLEST).traces).toBeUndefined()
+  expect(load(tracing('{ url: "http://127.0.0.1:4318/v1/traces" }')).traces).toMatchObject({
+    ...{ ratio: 1, headers: [], acceptParent: false },
+  })
+  const { traces } = load(tracing('{ url: "https://otel.example/v1/traces", ratio: 0.25, headers: { x-key: abc } }'))
+  expect(traces).toMatchObject({ ratio: 0.25, headers: [{ name: 'x-key', secret: 'abc' }] })
+  expect(complaints(tracing('{ url: "http://otel.example/v1/traces" }'))[0]).toContain('https://')
+  const elsewhere = (more: string) => complaints(tracing(`{ url: "https://otel.example/v1/traces", ${more} }`))[0]
+  expect(elsewhere('ratio: 1.5')).toContain('expected a number from 0 to 1')
+  expect(elsewhere('headers: { "x key": abc }')).toContain('the name of a header')
+  expect(elsewhere('headers: { x-key: "a\\r\\nb: c" }')).toContain('printable ASCII')
+})
+
+test('where heads are published is read', () => {
+  const publishing = (text: string) => `${SMALLEST}ledger: { heads: ${text} }\n`
+  expect(load(SMALLEST).ledger.heads).toEqual({ stdout: false })
+  const { heads } = load(
+    publishing(
+      '{ stdout: true, redis: heads, webhook: { url: "https://h.example/", headers: { authorization: Bearer abc } } }',
+    ),
+  ).ledger
+  expect(heads).toMatchObject({ stdout: true, redis: 'heads', webhook: { headers: [{ secret: 'Bearer abc' }] } })
+  expect(complaints(publishing('{ webhook: { url: "http://h.example/" } }'))[0]).toContain('https://')
+})
+
 test('where the ledger is sent on to is read, and in the clear it goes no further than this machine', () => {
   const forwarding = (text: string) => `${SMALLEST}ledger: { forward: { one: ${text} } }\n`
   expect(load(forwarding('{ type: syslog, address: "logs.acme.example:6514" }')).ledger.forward).toMatchObject([

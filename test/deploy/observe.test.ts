@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { pino } from 'pino'
 import { Registry } from 'prom-client'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { main as admin } from '../../admin/main.ts'
+import { HEADS_FILE } from '../../audit/main.ts'
+import { lastHeadIn } from '../../audit/publish.ts'
 import { main as ca } from '../../deploy/authority.ts'
 import { observe } from '../../deploy/observe.ts'
 import { WorkersMetrics } from '../../deploy/workers/main.ts'
@@ -111,7 +114,8 @@ test('a check that hangs makes it not ready, rather than silent', async () => {
 test('every metric that the dashboard and the alerts name is one that a role has', async () => {
   const log = pino({ level: 'silent' })
   const state = temporaryFolder('roles')
-  const settings = plainSettings({ redis: stand.redis.url, postgres: stand.postgres.url, state })
+  const plain = plainSettings({ redis: stand.redis.url, postgres: stand.postgres.url, state })
+  const settings = { ...plain, ledger: { ...plain.ledger, heads: { stdout: false, redis: 'heads' } } }
   const roles = [
     stand.proxies[0]!,
     await admin({ ...settings, ca: { ...settings.ca, configured: true } }, { log }),
@@ -132,6 +136,12 @@ test('every metric that the dashboard and the alerts name is one that a role has
     }
   }
   await Promise.all(roles.slice(1).map(role => role.close()))
+  // The admin role signed a head over what the stand had recorded, and published it where the settings say.
+  const redis = new Redis(stand.redis.url)
+  const [published] = await redis.xrevrange('heads', '+', '-', 'COUNT', 1)
+  redis.disconnect()
+  const kept = await lastHeadIn(join(state, 'ledger', HEADS_FILE))
+  expect(published?.[1]).toEqual(['head', JSON.stringify(kept)])
 
   const alerts = parse(readFileSync(new URL('alerts.yaml', WATCH), 'utf8')) as {
     groups: { rules: { alert: string; expr: string; annotations: { summary: string; what_to_do: string } }[] }[]

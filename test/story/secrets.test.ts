@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cloneRepository, commitFile, git, makeRepository } from '../support/git.ts'
+import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp.ts'
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
 import { sshCommand } from '../support/sshd.ts'
 import { type Stand, startStand, UPSTREAM_SECRET } from '../support/stand.ts'
@@ -17,10 +18,12 @@ const PLANTED = {
   basic: 'planted-basic-77f1/+ ü',
   redis: 'planted-redis-a01c',
   postgres: 'planted-postgres-3e2b',
+  traces: 'planted-traces-c4d9',
 }
 
 let stand: Stand
 let parrot: Server
+let receiver: OtlpReceiver
 let program: Program
 let urls: Record<string, string>
 let work: string
@@ -78,6 +81,7 @@ beforeAll(async () => {
   stand = await startStand({ proxies: 0 })
   work = await cloneRepository(await makeRepository(join(stand.folder, 'acme', 'app.git')))
   parrot = createServer(parroting)
+  receiver = await startOtlpReceiver()
   await new Promise<void>(resolve => parrot.listen(0, '127.0.0.1', resolve))
   const at = `http://127.0.0.1:${(parrot.address() as AddressInfo).port}/`
   const { upstreams } = stand.settings
@@ -105,11 +109,18 @@ upstreams:
   sesame: { url: "${at}", credential: { type: bearer, token: "\${BEARER}" } }
   basic: { url: "${at}", credential: { type: basic, username: bot, password: { file: basic } } }
   nowhere: { url: "http://127.0.0.1:1/", credential: { type: bearer, token: "\${BEARER}" } }
+telemetry: { traces: { url: "${receiver.url}", headers: { x-tenant: "\${TRACES}" } } }
 `,
   )
   program = await startProgram(process.execPath, [SERVE, '--role', 'proxy', '--config', file], {
     deathSignal: 'TERM',
-    env: { ...process.env, DRAWBRIDGE_LOG: 'trace', WEB: UPSTREAM_SECRET, BEARER: PLANTED.bearer },
+    env: {
+      ...process.env,
+      DRAWBRIDGE_LOG: 'trace',
+      WEB: UPSTREAM_SECRET,
+      BEARER: PLANTED.bearer,
+      TRACES: PLANTED.traces,
+    },
     onOutput: text => {
       said += text
     },
@@ -124,6 +135,7 @@ upstreams:
 afterAll(async () => {
   await program?.stop()
   parrot?.close()
+  receiver?.close()
   await stand?.close()
 })
 
@@ -234,6 +246,22 @@ describe('what is found afterwards', () => {
 
   test('none in what clients were shown', () => {
     expect(leaks(shown.join('\n'))).toEqual([])
+  })
+
+  test('none in a trace, and a push is one with its steps, found by the id that its record bears', async () => {
+    const landed = (await stand.records()).find(({ kind, ...end }) => {
+      const { action, result } = end as { action?: string; result?: string }
+      return kind === 'operation.end' && action === 'push' && result === 'ok'
+    })
+    const { operation } = landed as unknown as { operation: string }
+    const root = await until(
+      () => receiver.spans.find(({ attributes }) => attributes['drawbridge.operation'] === operation),
+      'the trace',
+    )
+    const steps = receiver.spans.filter(({ parentSpanId }) => parentSpanId === root.spanId).map(({ name }) => name)
+    expect(steps).toEqual(expect.arrayContaining(['gate', 'record', 'upstream', 'held tail']))
+    expect(leaks(receiver.requests.map(({ body }) => body).join('\n'))).toEqual([])
+    expect(receiver.requests[0]?.headers['x-tenant']).toBe(PLANTED.traces)
   })
 
   test('none in a record, nor anywhere else in the database', async () => {
