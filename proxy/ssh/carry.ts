@@ -1,4 +1,5 @@
 import { Readable, Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServerChannel } from 'ssh2'
 
 /** An SSH channel as the plain streams the rest of the program works on. */
@@ -6,7 +7,11 @@ export interface Carried {
   readonly request: Readable
   readonly response: Writable
   readonly stderr: Writable
-  /** Sends the exit status once everything written is out, then closes the channel. */
+  /**
+   * Sends the exit status once everything written is out, then closes the channel. Resolves when the client has closed it too:
+   * until then it may hold a window's worth of the answer that whoever runs it has not read, and would lose that with the
+   * connection.
+   */
   finish(status: number): Promise<void>
   /** The client is gone: all three streams are over. */
   abandon(): void
@@ -32,6 +37,7 @@ export function carry(channel: ServerChannel): Carried {
       done(error)
     },
   })
+  const closed = new Promise<void>(resolve => channel.once('close', () => resolve()))
   channel.pause()
   channel.on('data', (chunk: Buffer) => {
     if (request.destroyed) return
@@ -62,6 +68,7 @@ export function carry(channel: ServerChannel): Carried {
       // The order matters: git and ssh take the status from before the close, and everything written from before the EOF.
       channel.exit(status)
       channel.end()
+      await Promise.race([closed, sleep(FAREWELL_MILLISECONDS, undefined, { ref: false })])
     },
     abandon() {
       request.destroy()

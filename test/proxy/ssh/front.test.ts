@@ -1,8 +1,12 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
+import type { CommandContext } from '../../../proxy/ssh/session.ts'
 import { git, gitOk, makeRepository } from '../../support/git.ts'
 import { makeKey, signKey } from '../../support/keys.ts'
 import { temporaryFolder, until } from '../../support/program.ts'
@@ -268,4 +272,23 @@ describe('stopping', () => {
     await gate.front.close(100)
     expect((await stuck).status).toBe(255)
   })
+})
+
+// What is lost here is a clone's last two megabytes: ssh drops what it has not handed on as soon as it hears goodbye.
+test('a client that reads slowly gets the whole answer before an idle connection is ended', async () => {
+  const bytes = 1_500_000
+  const answered = Promise.withResolvers<void>()
+  const commands = {
+    whoami: async (_args: readonly string[], { stdout }: CommandContext) => {
+      stdout.write(Buffer.alloc(bytes, 'x'), () => answered.resolve())
+      return 0
+    },
+  }
+  const gate = await testFront({ commands, idle: 50 })
+  const client = spawn('ssh', [...gate.ssh(gate.alice), gate.host, 'whoami'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const ended = once(client, 'close')
+  await answered.promise
+  await sleep(500)
+  const [answer, [status]] = await Promise.all([buffer(client.stdout), ended])
+  expect([answer.length, status]).toEqual([bytes, 0])
 })
