@@ -27,6 +27,8 @@ const SURVIVORS = 20_000
  * were made, a hundred times in half a gigabyte over SSH, and took two thirds of all the CPU. The small collections in
  * between find those buffers as well.
  *
+ * A small collection is done by one thread: it takes less than it takes to wake others up for a part of it.
+ *
  * Done to the running VM, so that it holds however the program was started. Loading it has made the young generation large
  * already: a collection "as a last resort" makes it as small as it can be, it is let grow once, and never again.
  */
@@ -41,6 +43,7 @@ export function boundYoungGeneration(): void {
     collect({ type: 'minor' })
     survivors.length = 0
   }
+  setFlagsFromString('--no-parallel-scavenge')
   setFlagsFromString('--semi-space-growth-factor=1')
   setFlagsFromString(`--heap-growing-percent=${GROWING_PERCENT}`)
   // The limit is set anew by a collection.
