@@ -55,6 +55,7 @@ export function policyCommand(program: Command): void {
     .option('--group <name...>', 'a group of the principal at the identity provider')
     .option('--kind <kind>', 'person, ci or service', 'person')
     .option('--address <address>', 'where they come from')
+    .option('--path <path...>', 'what a push changes')
     .option('--at <moment>', 'at another time, such as 2026-12-24T18:00:00Z')
     .option('--json', 'as JSON')
     .action((principal: string, action: string, repository: string, refs: string[], options: ExplainOptions) =>
@@ -85,6 +86,7 @@ interface ExplainOptions {
   readonly group?: string[]
   readonly kind: string
   readonly address?: string
+  readonly path?: string[]
   readonly at?: string
   readonly json?: boolean
 }
@@ -117,7 +119,13 @@ function explainAll(
       (action !== 'lfs-upload' && action !== 'lfs-download' && (action === 'tag') === tags),
   )
   const explained = relevant.map(action => {
-    const question: Question = { ...who, action, repository: asked.repository, refs }
+    const question: Question = {
+      ...who,
+      action,
+      repository: asked.repository,
+      refs,
+      ...(options.path && { paths: options.path }),
+    }
     return { action, ...explain(policy, question, { grants: [], onCall: allOnCallAt(policy.rotas, now) }, now) }
   })
   if (options.json) data(explained.map(({ action, decision, trace }) => ({ action, decision, trace })))

@@ -130,7 +130,7 @@ export function requestFacts({ request, grants }: RegisteredRequest): RequestFac
     targets: asked.targets.map(({ repository, actions, refs }) => {
       return { repository, actions: [...actions], refs: [...refs] }
     }),
-    ...pathsOf(conditions.bounds),
+    ...(conditions.bounds?.paths && { paths: conditions.bounds.paths.map(list => [...list]) }),
     for: asked.window,
     ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
     ...(asked.idle !== undefined && { idle: asked.idle }),

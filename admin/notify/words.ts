@@ -1,4 +1,5 @@
 import { writeDuration } from '../../config/units.ts'
+import { describePaths } from '../../grant/paths.ts'
 import type { Payload, RequestFacts, WindowFacts } from './payload.ts'
 
 /** A notice in words, for every channel that people read. Nothing here is escaped: that is the channel's, which knows for what. */

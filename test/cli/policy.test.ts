@@ -84,6 +84,14 @@ requests:
     expect(yes.out).toContain('git access request acme/api --push --ref main')
     const no = await drawbridge('policy', 'explain', 'dana', 'push', 'acme/api', 'dev', '--policy', path)
     expect(no).toMatchObject({ status: 1 })
+    const paths = file(
+      'paths.yaml',
+      'version: 1\nrequests:\n  - { name: docs, trigger: push, paths: docs/**, automatic: true }\n  - { name: rest, trigger: push, approvers: leads }\n',
+    )
+    const ask = (path: string) =>
+      drawbridge('policy', 'explain', 'dana', 'push', 'acme/api', 'main', '--policy', paths, '--path', path)
+    expect((await ask('docs/a.md')).out).toMatch(/lets a push change only docs.*approved by itself.*--path docs\/a.md/s)
+    expect((await ask('src/a.ts')).out).toContain('(rule "rest")')
     expect((await drawbridge('policy', 'explain', 'dana', 'shove', 'acme/api', '--policy', path)).status).toBe(2)
   })
 
