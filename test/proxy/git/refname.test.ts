@@ -90,6 +90,7 @@ describe('the name of a ref', () => {
     'refs/heads/',
     '/refs/heads/x',
     'refs/heads/release/../main',
+    'refs/heads/a..b',
     'refs/heads/.x',
     'refs/heads/x.lock',
     'refs/heads/x.lock/y',
