@@ -9,8 +9,8 @@ type Collect = (options: { readonly type: 'major' | 'minor'; readonly flavor?: '
  */
 const YOUNG_BYTES = 4 << 20
 /**
- * How much more than what is in use may lie about before everything is searched for garbage. With 60 a clone over SSH costs
- * half as much CPU again; with 100 the proxy grew by more than 32 MB under it now and then, while each read had a buffer of its own.
+ * How much more than what is in use may lie about before everything is searched for garbage. While each read over SSH had a
+ * buffer of its own, 60 cost half as much CPU again, and with 100 the proxy grew by more than 32 MB now and then.
  */
 const GROWING_PERCENT = 80
 const ROUNDS_MAX = 50
