@@ -169,7 +169,7 @@ describe('the enactment', () => {
     expect(await granted()).toEqual([])
   })
 
-  test('puts locks, bars and keys back before the gate opens', async () => {
+  test('puts locks of people and networks, bars and keys back before the gate opens', async () => {
     const grant = await engines.grant()
     await issueGrant(engines.act, grant, 'root')
     await issueGrant(engines.act, await engines.grant({ principal: 'bob' }), 'root')
@@ -177,6 +177,7 @@ describe('the enactment', () => {
     await lockPrincipal(engines.act, { principal: 'alice', by: 'root', reason: 'stolen' })
     await lockPrincipal(engines.act, { principal: 'carol', by: 'root', reason: 'stolen' })
     await unlockPrincipal(engines.act, { principal: 'carol', by: 'root', reason: 'found' })
+    await lockPrincipal(engines.act, { principal: 'network:10.0.0.0/8', by: 'siem', reason: 'malware' })
     await engines.act(async change => {
       await bar(change, { principal: 'bob', credential: 'token:t-1', reason: 'revoked', expires: null })
     })
@@ -193,6 +194,7 @@ describe('the enactment', () => {
       expect(await granted({ principal: 'carol' })).toEqual(['g-carol'])
       expect(await engines.store.findKey('SHA256:good')).toMatchObject({ principal: 'alice' })
       expect(await engines.store.findKey('SHA256:bad')).toBeUndefined()
+      expect(await engines.store.lockedNetworks()).toEqual([{ network: '10.0.0.0/8', reason: 'malware' }])
       await engines.redis.flushall()
     }
     expect(await registerKey(engines.act, { ...key, fingerprint: 'SHA256:bad', principal: 'alice' }, 'a')).toBe(
