@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { auditCommand } from './audit.ts'
+import { candidatesCommand } from './candidates.ts'
 import { completionCommand } from './completion.ts'
 import { grantCommand } from './grant.ts'
 import { keyCommand } from './key.ts'
@@ -40,6 +41,7 @@ export function drawbridgeAnywhere(): Command {
     .addCommand(keyCommand())
     .addCommand(whoamiCommand())
     .addCommand(completionCommand(program))
+    .addCommand(candidatesCommand(), { hidden: true })
 }
 
 /** @returns the exit status */

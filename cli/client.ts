@@ -88,7 +88,11 @@ export function createClient(
         ...(ca !== undefined && { ca }),
       }
       const sent = base.protocol === 'https:' ? httpsRequest(options) : httpRequest(options)
-      sent.once('socket', socket => socket.once('connect', () => socket.setTimeout(0)))
+      sent.once('socket', socket => {
+        // Only connecting is bounded: an answer that waits for somebody may take long. One kept from before is connected already.
+        if (socket.connecting) socket.once('connect', () => socket.setTimeout(0))
+        else socket.setTimeout(0)
+      })
       sent.once('timeout', () => sent.destroy(new Error('it does not answer')))
       sent.once('error', cause => {
         const code = Reflect.get(cause, 'code')

@@ -5,6 +5,7 @@ import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecid
 import { type RunOptions, run } from './access/run.ts'
 import { setupCommand } from './access/setup.ts'
 import { completeBody, partsOf, sendWish, type Wish, wishing } from './access/wish.ts'
+import { candidatesCommand } from './candidates.ts'
 import { type Client, query } from './client.ts'
 import { asking, type Common, gate, sayUnlessEnacted, wholeNumber } from './command.ts'
 import { commentCommand, showComments } from './comment.ts'
@@ -41,7 +42,7 @@ export function gitAccess(and: readonly (readonly string[])[] = []): Command {
     .addCommand(logoutCommand())
     .addCommand(setupCommand())
     .addCommand(whoamiCommand())
-  return program.addCommand(completionCommand(program))
+  return program.addCommand(completionCommand(program)).addCommand(candidatesCommand(), { hidden: true })
 }
 
 const requesting = () =>
@@ -104,7 +105,8 @@ interface Grant {
 function statusCommand(): Command {
   return asking('status', 'what you have asked for and what is open; or one request')
     .argument('[id]', 'r-…')
-    .action(async (id: string | undefined, options: Common) => {
+    .option('--all', 'also what is over, the newest first')
+    .action(async (id: string | undefined, options: Common & { all?: boolean }) => {
       const client = gate(options)
       if (id !== undefined) {
         const request = await client.call<Request>('GET', pathOf(id))
@@ -113,9 +115,10 @@ function statusCommand(): Command {
         return await showComments(client, id)
       }
       const me = await client.call<{ principal: string }>('GET', '/whoami')
-      const mine = query({ principal: me.principal, open: true })
+      const mine = query({ principal: me.principal, open: options.all ? undefined : true })
+      const asked = query({ mine: true, state: options.all ? undefined : 'requested' })
       const { grants } = await client.call<{ grants: Grant[] }>('GET', `/grants${mine}`)
-      const { requests } = await client.call<{ requests: Request[] }>('GET', '/requests?mine=true&state=requested')
+      const { requests } = await client.call<{ requests: Request[] }>('GET', `/requests${asked}`)
       if (options.json) return json({ grants, requests })
       if (grants.length + requests.length === 0) return say('nothing is open and nothing is asked for')
       table(

@@ -18,8 +18,9 @@ export function words({
   readonly store: Pick<Store, 'standing'>
   readonly control: ControlPlane
 }): Record<string, OwnCommand> {
+  const { status: statusOfRequest, ...deciding } = requestWords(control)
   return {
-    ...requestWords(control),
+    ...deciding,
     audit: auditWord(control),
     login: loginWord(control),
     whoami: async (_args, { caller, stdout }) => {
@@ -47,7 +48,8 @@ export function words({
         return error.status
       }
     },
-    status: async (_args, context) => {
+    status: async (args, context) => {
+      if (args.length > 0) return await statusOfRequest(args, context)
       const { caller, stdout } = context
       const { now, locked, grants } = await store.standing(caller.principal)
       if (locked !== undefined) {

@@ -44,7 +44,7 @@ export function askedBy({ caller, gone }: CommandContext, control: ControlPlane)
 export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`
 
 /** More than a request can hold: what is cut off would be decided unseen. */
-const LINE_CHARACTERS_MAX = 1 << 20
+export const LINE_CHARACTERS_MAX = 1 << 20
 
 /** Exactly what is asked for, on one line. */
 export function lineOf(request: Request): string {

@@ -2,7 +2,16 @@ import { ControlError, type ControlPlane } from '../control.ts'
 import { printable } from '../git/pktline.ts'
 import type { CommandContext, OwnCommand } from '../ssh/session.ts'
 import type { Line } from './line.ts'
-import { type Asked, askedBy, lineOf, outcomeOf, pathOf, type Request, untilDecided } from './request.ts'
+import {
+  type Asked,
+  askedBy,
+  LINE_CHARACTERS_MAX,
+  lineOf,
+  outcomeOf,
+  pathOf,
+  type Request,
+  untilDecided,
+} from './request.ts'
 import { say, wordOf } from './word.ts'
 
 /**
@@ -14,17 +23,20 @@ import { say, wordOf } from './word.ts'
 const UNDECIDED = 5
 const ACTION_FLAGS = ['push', 'fetch', 'force', 'delete', 'tag', 'archive'] as const
 
-export function requestWords(control: ControlPlane): Record<string, OwnCommand> {
+export function requestWords(control: ControlPlane) {
   const word = wordOf(control)
 
   return {
     request: word(WISH, `request ${WISH_USAGE} [--wait]`, async (line, asked, context) => {
-      let request = await asked.post<Request>('/requests', wishOf(line))
-      tell(context, request)
+      const request = await asked.post<Request>('/requests', wishOf(line))
       const waits = partsOf(line).some(({ flags }) => flags.has('wait'))
-      if (!waits || request.state !== 'requested') return 0
-      request = await untilDecided(asked, request.id, context.gone)
-      tell(context, request)
+      return await decided(request, waits, asked, context)
+    }),
+
+    status: word({}, 'status [r-…]', async (line, asked, { stdout }) => {
+      const request = await asked.get<Request>(pathOf(onlyId(line)))
+      for (const sentence of [lineOf(request), ...outcomeOf(request)])
+        stdout.write(`${printable(sentence, LINE_CHARACTERS_MAX)}\n`)
       return statusOf(request)
     }),
 
@@ -44,6 +56,34 @@ export function requestWords(control: ControlPlane): Record<string, OwnCommand> 
       return 0
     }),
 
+    extend: word(
+      { flags: ['wait'], values: ['for', 'reason', 'ticket'] },
+      'extend r-… --for 1h [--reason …] [--ticket ID] [--wait]',
+      async (line, asked, context) => {
+        const [length, reason, ticket] = ['for', 'reason', 'ticket'].map(name => line.values.get(name))
+        if (length === undefined) throw new ControlError(2, 'how long from the approval on')
+        const request = await asked.post<Request>(`${pathOf(onlyId(line))}/extend`, { for: length, reason, ticket })
+        return await decided(request, line.flags.has('wait'), asked, context)
+      },
+    ),
+
+    withdraw: word({ values: ['reason'] }, 'withdraw r-… [--reason …]', async (line, asked, context) => {
+      const request = await asked.post<Request>(`${pathOf(onlyId(line))}/withdraw`, {
+        reason: line.values.get('reason'),
+      })
+      say(context, `${request.id} is withdrawn`)
+      return 0
+    }),
+
+    explain: word(WISH, `explain ${WISH_USAGE}`, async (line, asked, { stdout }) => {
+      const prospect = await asked.post<Prospect>('/requests/explain', wishOf(line))
+      const rule = prospect.rules.length === 0 ? '' : ` (rule ${prospect.rules.join(', ')})`
+      const { possible, way, reason } = prospect
+      const said = possible ? `${prospect.for}, ${way}${rule}` : `no${rule}: ${reason}`
+      stdout.write(`${printable(said, 1_000)}\n`)
+      return possible ? 0 : 1
+    }),
+
     pending: word({}, 'pending', async (line, asked, context) => {
       if (line.words.length > 0) throw new ControlError(2, 'pending takes no arguments')
       const { requests } = await asked.get<{ requests: Request[] }>('/requests?state=requested&mine=false')
@@ -60,7 +100,24 @@ export function requestWords(control: ControlPlane): Record<string, OwnCommand> 
       if (!line.values.has('reason')) throw new ControlError(2, 'say why, and what would do: --reason …')
       return vote('deny', line, asked, context)
     }),
-  }
+  } satisfies Record<string, OwnCommand>
+}
+
+interface Prospect {
+  readonly possible: boolean
+  readonly rules: readonly string[]
+  readonly for?: string
+  readonly way?: string
+  readonly reason?: string
+}
+
+/** Tells what was asked for, and where it is waited for what became of it. */
+async function decided(request: Request, waits: boolean, asked: Asked, context: CommandContext): Promise<number> {
+  tell(context, request)
+  if (!waits || request.state !== 'requested') return 0
+  const known = await untilDecided(asked, request.id, context.gone)
+  tell(context, known)
+  return statusOf(known)
 }
 
 /** The requests of this person that nobody has decided yet, a line each. */

@@ -78,9 +78,12 @@ describe('a front is nobody', () => {
     'GET /requests',
     'POST /requests',
     'POST /requests/auto',
+    'POST /requests/explain',
     'GET /requests/:id',
     'POST /requests/:id/approve',
     'POST /requests/:id/deny',
+    'POST /requests/:id/extend',
+    'POST /requests/:id/withdraw',
     'POST /grants/:id/release',
     // In the name of those who may.
     'GET /audit',

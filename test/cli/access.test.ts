@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type ControlPlane, type Ran, startControlPlane } from '../support/control.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
-import { until } from '../support/program.ts'
+import { startProgram, until } from '../support/program.ts'
 import { type Redis, startRedis } from '../support/redis.ts'
 
 // `git access` and `drawbridge request` against a real control plane with a policy in force.
@@ -271,6 +271,16 @@ describe('git access status', () => {
   })
 })
 
+test('git access status --all also shows what is over', async () => {
+  const { id } = await ask()
+  await request('mona', 'approve', id)
+  await access('dana', 'release', id)
+  expect((await access('dana', 'status')).stdout).not.toContain(id)
+  const all = await access('dana', 'status', '--all')
+  expect(all.stdout).toMatch(new RegExp(`^${id} +dana .* approved`, 'm'))
+  expect(all.stdout).toMatch(/^g-\S+ .* released /m)
+})
+
 describe('git access release and withdraw', () => {
   test('release ends every window of a request, once', async () => {
     const { id } = await ask()
@@ -400,6 +410,33 @@ describe('completion', () => {
     const completion = execFileSync(process.execPath, [PROGRAM, 'completion', 'bash'], { encoding: 'utf8' })
     const said = execFileSync('bash', ['-c', script], { input: completion, encoding: 'utf8' })
     expect(said).toBe('request release\n--push\n')
+  })
+
+  test('ids that still stand and repositories one had to do with are asked of the gate, behind options as well', async () => {
+    const { id, repository } = await ask()
+    const over = await ask()
+    await access('dana', 'withdraw', over.id)
+    const script = `
+      git-access() { '${process.execPath}' '${PROGRAM}' "$@"; }
+      eval "$(git-access completion bash)"
+      COMP_WORDS=(git-access wait r-) COMP_CWORD=2; _git-access; echo "\${COMPREPLY[@]}"
+      COMP_WORDS=(git access request --ref main --push acme/) COMP_CWORD=6; _git_access; echo "\${COMPREPLY[@]}"
+      DRAWBRIDGE_URL=http://127.0.0.1:1
+      COMP_WORDS=(git-access wait r-) COMP_CWORD=2; _git-access; echo "\${COMPREPLY[@]}"`
+    const shell = await startProgram('bash', ['-c', script], { env: { ...process.env, ...control.as('dana') } })
+    await shell.closed
+    const [ids = '', repositories = '', away] = shell.output().split('\n')
+    expect(ids.split(' ')).toContain(id)
+    expect(ids.split(' ')).not.toContain(over.id)
+    expect(repositories.split(' ')).toContain(repository)
+    expect(away).toBe('')
+  })
+
+  test.each(['zsh', 'fish'])('%s is given every command, and what to ask the gate for', shell => {
+    const script = execFileSync(process.execPath, [PROGRAM, 'completion', shell], { encoding: 'utf8' })
+    for (const word of ['extend', 'withdraw', '--break-glass', 'git-access candidates']) expect(script).toContain(word)
+    // Nobody types it.
+    expect(script).not.toMatch(/whoami[^\n]* candidates/)
   })
 })
 

@@ -411,6 +411,31 @@ describe('over stock ssh, with nothing installed', () => {
     expect((await ssh('dana', 'status')).stdout).not.toContain('local/quick/app')
   })
 
+  test('what messages say to type works here as well: explain, extend, withdraw, and one request by its id', async () => {
+    const asking = ['local/quick/more', '--push', '--for', '30m']
+    expect((await ssh('dana', 'explain', ...asking)).stdout).toMatch(/^30m, to be approved by one of leads .*quick\)$/m)
+    expect(await ssh('dana', 'explain', 'web/other', '--push')).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(/^no/),
+    })
+    const id = idIn((await ssh('dana', 'request', ...asking)).stdout)
+    expect(await ssh('dana', 'status', id)).toMatchObject({
+      status: 5,
+      stdout: expect.stringContaining(`${id} waits for`),
+    })
+    await ssh('mona', 'approve', id)
+    const more = idIn((await ssh('dana', 'extend', id, '--for', '2h')).stdout)
+    expect(more).not.toBe(id)
+    await ssh('mona', 'approve', more)
+    expect((await ssh('dana', 'status')).stdout).toMatch(/local\/quick\/more .*\((119|120) min\)/)
+    expect(await ssh('dana', 'withdraw', id)).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('is withdrawn'),
+    })
+    expect((await ssh('dana', 'status', id)).stdout).toContain('is over: released')
+    expect((await ssh('eve', 'withdraw', id)).status).toBe(1)
+  })
+
   test('several repositories are asked for as one, and one answer opens or denies all of it', async () => {
     const id = idIn(
       (
