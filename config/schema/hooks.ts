@@ -25,7 +25,9 @@ const host = {
 const members = {
   organization: text('a name at the host')
     .optional()
-    .describe('Members who leave this organization or top group are locked out; nobody is without it.'),
+    .describe(
+      'Members who leave this organization or top group (of GitLab its path or, surer, its number) are locked out; nobody is without it.',
+    ),
   principal: text('a name with {login} in it')
     .default('{login}')
     .describe('The principal of somebody whose name at the host is {login}.'),
