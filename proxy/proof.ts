@@ -25,6 +25,7 @@ export interface ProofOptions {
 /** How long a push is held for what has to be shown of it, from its last byte on. */
 const VERDICT_MILLISECONDS_MAX = 120_000
 
+const CHANGED = 'your windows changed while it was under way; push again'
 const NOT_BY_ONE = 'no window of yours allows all that it changes'
 
 /** What the pack of a push turned out to change; filled by its `Proof`, read by whoever judges the push again. */
@@ -65,7 +66,8 @@ export class Proof {
   readonly #session: Session
   readonly #commands: Commands
   readonly #findings: PathFindings
-  readonly #limited: readonly Limited[]
+  /** Whether the pack is read so that what it changes can be told. */
+  readonly #strict: boolean
   readonly #inquiry: Promise<Inquiry>
   readonly #symbolic: Promise<Map<string, string>>
   readonly #pack: Promise<{ readonly quarantine: Quarantine; readonly incoming: Incoming } | undefined>
@@ -76,12 +78,12 @@ export class Proof {
     this.#session = session
     this.#commands = commands
     this.#findings = findings
-    this.#limited = limitedOf(commands.updates, session.grants)
+    this.#strict = limitedOf(commands.updates, session.grants).length > 0
     this.#inquiry = Inquiry.open(options.hostOf(client.repository), targetOf(client, session.operation), session.signal)
     this.#symbolic = this.#inquiry.then(inquiry => inquiry.symbolic(commands.updates.map(update => update.ref)))
     // Whichever window it turns out to be by: what is not looked at now cannot be later.
     const free = session.grants.filter(grant => !limitsPaths(grant))
-    const looks = this.#limited.length > 0 || onlyForward(commands.updates, free).length > 0
+    const looks = this.#strict || onlyForward(commands.updates, free).length > 0
     this.#pack = looks && commands.hasPack ? this.#receive(options) : Promise.resolve(undefined)
     // Awaited in `verdict`; a fault that comes before is not an unhandled one.
     for (const promise of [this.#inquiry, this.#symbolic, this.#pack]) promise.catch(() => {})
@@ -115,17 +117,16 @@ export class Proof {
 
   async #receive({ state, proofBytes }: ProofOptions) {
     const quarantine = await Quarantine.open(state, this.#commands.objectFormat)
-    return { quarantine, incoming: quarantine.receive(proofBytes, { strict: this.#limited.length > 0 }) }
+    return { quarantine, incoming: quarantine.receive(proofBytes, { strict: this.#strict }) }
   }
 
   async #checkPaths(): Promise<Refusal | undefined> {
-    const limited = this.#limited
-    if (limited.length === 0) return undefined
+    // By the windows of now: one that limits nothing may have ended while the pack went by.
+    const limited = limitedOf(this.#commands.updates, this.#session.grants)
     const told = new PathFindings()
     try {
-      // A host in a conversation is asked one thing at a time.
-      await this.#symbolic
-      told.settle(await judgePaths(await this.#read(), limited, await this.#inquiry))
+      if (limited.length > 0 && !this.#strict) throw new Unproved(CHANGED)
+      told.settle(limited.length === 0 ? new Map() : await this.#judge(limited))
     } catch (error) {
       const hint = 'push it in smaller parts, or ask for a window without limits on paths'
       return { ...this.#unproved(error, "against your window's paths"), hint }
@@ -133,6 +134,7 @@ export class Proof {
     const { grants } = this.#session
     const lacking = limited.filter(({ update }) => actionOf(update, usableFor(update, grants, told)) === undefined)
     if (lacking.length === 0) {
+      // Nothing more is looked at: a window with limits that it was not held to can no longer be the one it lands by.
       this.#findings.take(told)
       return undefined
     }
@@ -143,6 +145,12 @@ export class Proof {
     const [[ref, why] = []] = byRef
     const hint = askFor(this.#client.repository, updates, paths)
     return { ...this.#no('ref-refused', `${ref}: ${why}`), hint, byRef }
+  }
+
+  async #judge(limited: readonly Limited[]): Promise<ReadonlyMap<string, Found>> {
+    // A host in a conversation is asked one thing at a time.
+    await this.#symbolic
+    return judgePaths(await this.#read(), limited, await this.#inquiry)
   }
 
   async #checkSymbolic(): Promise<Refusal | undefined> {
@@ -188,7 +196,7 @@ export class Proof {
   /** The quarantine with the whole pack in it. */
   async #read(): Promise<Quarantine> {
     const pack = await this.#pack
-    if (!pack) throw new Unproved('it brings no pack')
+    if (!pack) throw new Unproved(CHANGED)
     if (await pack.incoming.end()) return pack.quarantine
     throw new Unproved('its pack is damaged, too large, or leans on objects it does not bring; use --no-thin')
   }
