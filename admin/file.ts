@@ -1,5 +1,6 @@
 import type { Sql, TransactionSql } from 'postgres'
 import { newId } from '../audit/id.ts'
+import type { Via } from '../audit/record.ts'
 import { type Asked, type AskingCode, asking, describeWay } from '../config/policy/asking.ts'
 import type { HostEvent } from '../config/policy/events.ts'
 import type { Asker, Facts, Target } from '../config/policy/govern.ts'
@@ -86,7 +87,10 @@ export type Prospect =
  */
 export async function fileRequest(
   act: Act,
-  from: Omit<From, 'beneficiary'>,
+  from: Omit<From, 'beneficiary'> & {
+    /** By which way it came, where no proxy vouched for who asks. */
+    readonly via?: Via
+  },
   wish: Wish,
   now: number,
 ): Promise<{
@@ -123,7 +127,7 @@ export async function fileRequest(
       before: pending,
       after: request,
       by: caller.principal,
-      via: caller.via?.transport,
+      via: caller.via?.transport ?? from.via,
       person,
       step: 'file',
       reason: asked.reason,

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { loginCommand, logoutCommand } from './access/login.ts'
+import { pendingCommand } from './access/pending.ts'
 import { pathOf, type Request, requestTable, sayOutcome, showRequest, untilDecided } from './access/request.ts'
 import { type RunOptions, run } from './access/run.ts'
 import { setupCommand } from './access/setup.ts'
@@ -34,6 +35,7 @@ export function gitAccess(and: readonly (readonly string[])[] = []): Command {
     .addCommand(waitCommand())
     .addCommand(runningCommand())
     .addCommand(extendCommand())
+    .addCommand(pendingCommand())
     .addCommand(releaseCommand())
     .addCommand(withdrawCommand())
     .addCommand(commentCommand())

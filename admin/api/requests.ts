@@ -28,6 +28,7 @@ import {
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
 import { changesTheGate, enactedView, isOwn, isVisible, recurrence, requestView, STATES, view } from './requestview.ts'
+import { viaOf } from './via.ts'
 
 const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 const REFS_MAX = 64
@@ -210,7 +211,7 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
         const { digest, reason: comment } = request.body
         const now = await store.now()
         await visible(request.params.id, caller, now)
-        const via = isOurCommandLine(request) ? ('cli' as const) : ('api' as const)
+        const via = viaOf(request)
         const vote = { id: request.params.id, says, digest, via, ...(comment !== undefined && { comment }) }
         await castVote(act, { standing: policy.standing(), caller }, vote, now)
         return await outcome(request.params.id, caller)
@@ -315,10 +316,6 @@ export const requests: FastifyPluginAsyncZod<Control> = async (app, { sql, store
 
 /** Where the person is: for one who came over SSH, where the proxy saw them. */
 export const addressOf = (request: FastifyRequest): string => callerOf(request).via?.address ?? request.ip
-
-/** As the program says of itself: for readers, and no reason to believe anything more. */
-const isOurCommandLine = ({ headers }: FastifyRequest): boolean =>
-  headers['user-agent']?.startsWith('drawbridge-cli') ?? false
 
 /** Whoever holds the local socket can make a token for anybody, but is nobody. */
 export function person(caller: Caller): Caller {

@@ -214,9 +214,14 @@ test('and by the bot in a Teams channel: a guest changes nothing and is told so,
   expect(await deliver(stale)).toMatchObject({ value: expect.stringContaining('does not know who') })
 })
 
-test('what is said about a request goes from a terminal into the thread, and from the thread to a terminal', async () => {
+test('a terminal shows what waits, and what came of it; what is said goes from there into the thread, and back', async () => {
+  const watching = await gate.start('mona', 'git-access', 'pending', '--watch')
   const asked = await gate.run('dana', 'git-access', 'request', 'local/acme/talk', '--push', '--reason', 'PAY-1')
   const id = asked.stdout.trim()
+  await until(() => watching.output().includes(`drawbridge request approve ${id}, or deny`))
+  expect(watching.output()).toContain(
+    `${id}  dana  create,update local/acme/talk (every branch and tag)  for 30m  PAY-1`,
+  )
   await until(() => message('local/acme/talk') !== '[]')
   expect(await gate.run('mona', 'drawbridge', 'request', 'comment', id, 'which', 'ticket?')).toMatchObject({
     status: 0,
@@ -235,6 +240,9 @@ test('what is said about a request goes from a terminal into the thread, and fro
   const envelope = slack.envelope('events_api', { type: 'event_callback', team_id: 'T1', event })
   await until(() => slack.acknowledged.some(({ envelope_id }) => envelope_id === envelope))
   const shown = await gate.run('dana', 'git-access', 'status', id)
+  await gate.run('mona', 'drawbridge', 'request', 'deny', id, '--reason', 'which ticket?')
+  await until(() => watching.output().includes(`${id} is denied by mona: which ticket?`))
+  await watching.stop('SIGINT')
   expect(shown.stdout).toMatch(/mona .* cli +which ticket\?\n.*mona .* slack +never mind/)
   expect(await gate.run('root', 'drawbridge', 'request', 'comment', 'r-0none', 'x')).toMatchObject({ status: 1 })
 })

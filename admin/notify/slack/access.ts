@@ -71,7 +71,12 @@ async function ask(
   }
   const caller: Caller = { ...known, ...name }
   const at = await now()
-  const { found, filed } = await fileRequest(act, { standing, caller, address: undefined }, wishOf(asked.data, at), at)
+  const { found, filed } = await fileRequest(
+    act,
+    { standing, caller, address: undefined, via: 'slack' },
+    wishOf(asked.data, at),
+    at,
+  )
   const { id, state } = found.request
   const again = filed === 'same' ? ' already' : ''
   return state === 'requested' ? `${id} waits for approval${again}.` : lineOf(found)

@@ -332,6 +332,9 @@ describe('/access', () => {
       reason: 'fix <!channel> it',
     })
     expect(await command('UDANA', text)).toContain('already')
+    expect((await stage.records('request.made')).map(({ by, via }) => [by, via])).toEqual([
+      ['dana@acme.example', 'slack'],
+    ])
     // Whoever asked by one name approves by none.
     await sender.round()
     await deliver(press('Approve', 'UDANA'))
