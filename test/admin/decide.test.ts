@@ -19,6 +19,7 @@ const POLICY = `
 version: 1
 people: { dana: [dana, dana-bot], mona: [mona], raj: [raj], kim: [kim] }
 groups: { leads: [mona, raj, dana] }
+delegates: [{ from: mona, to: lea, since: 2026-01-01, until: 2999-12-31 }]
 requests:
   - { name: two, trigger: push, repositories: acme/two, approvers: { n: 2, of: [leads] } }
   - { name: touched, trigger: push, repositories: acme/docs, paths: { only: [docs/**] }, approvers: leads }
@@ -126,6 +127,17 @@ describe('a request', () => {
     await expect(vote(id, 'service:mona')).rejects.toThrow(/machine/)
     await expect(vote(id, { principal: 'local', roles: ['admin'] })).rejects.toThrow(/local socket/)
     expect(await standingGrants(id)).toBe(0)
+  })
+
+  test('is approved in a colleague’s place, which counts once, and never what that colleague asked for', async () => {
+    const { id } = (await ask({ repository: 'acme/two' })).found.request
+    await vote(id, 'lea')
+    await vote(id, 'mona')
+    expect(await standingGrants(id)).toBe(0)
+    await vote(id, 'raj')
+    expect(await standingGrants(id)).toBe(1)
+    const hers = (await ask({}, 'mona')).found.request.id
+    await expect(vote(hers, 'lea')).rejects.toThrow(/not among those/)
   })
 
   test('ends by a denial, also after the approval', async () => {
