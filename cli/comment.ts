@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import { pathOf } from './access/request.ts'
 import type { Client } from './client.ts'
 import { asking, type Common, gate } from './command.ts'
-import { json, say, table, when } from './say.ts'
+import { CommandError, json, say, table, when } from './say.ts'
 
 interface Comment {
   readonly id: string
@@ -27,7 +27,13 @@ export function commentCommand(): Command {
 
 /** What was said about a request, the oldest first; nothing where nothing was. */
 export async function showComments(client: Client, id: string): Promise<void> {
-  const { comments } = await client.call<{ comments: Comment[] }>('GET', `${pathOf(id)}/comments`)
+  const { comments } = await client
+    .call<{ comments: Comment[] }>('GET', `${pathOf(id)}/comments`)
+    // A job's token is for its request and not for what people say of it.
+    .catch(error => {
+      if (error instanceof CommandError && error.code === 'bound') return { comments: [] }
+      throw error
+    })
   table(
     ['SAID BY', 'AT', 'VIA', 'COMMENT'],
     comments.map(({ by, at, via, content }) => [by, when(at), via ?? '', content]),
