@@ -118,6 +118,8 @@ function explainAll(
       trigger.actions.length === 1 ||
       (action !== 'lfs-upload' && action !== 'lfs-download' && (action === 'tag') === tags),
   )
+  // As of somebody who holds no window, and for whom nothing was approved by itself yet.
+  const facts = { grants: [], automatic: [], onCall: allOnCallAt(policy.rotas, now) }
   const explained = relevant.map(action => {
     const question: Question = {
       ...who,
@@ -126,7 +128,7 @@ function explainAll(
       refs,
       ...(options.path && { paths: options.path }),
     }
-    return { action, ...explain(policy, question, { grants: [], onCall: allOnCallAt(policy.rotas, now) }, now) }
+    return { action, ...explain(policy, question, facts, now) }
   })
   if (options.json) data(explained.map(({ action, decision, trace }) => ({ action, decision, trace })))
   else {

@@ -1,7 +1,7 @@
 import type { Action, Grant } from '../grant/grant.ts'
 import { describePaths, mayChange } from '../grant/paths.ts'
 import { coversRef, limitsPaths, matchesRepository, needs } from '../grant/pattern.ts'
-import { describePlan, type Plan } from './policy/approvers.ts'
+import type { Plan } from './policy/approvers.ts'
 import { describeWay, termsFor } from './policy/asking.ts'
 import {
   type Asker,
@@ -15,6 +15,7 @@ import {
 } from './policy/govern.ts'
 import { describeHours, isWithin } from './policy/hours.ts'
 import { isInside } from './policy/network.ts'
+import { sayTerms } from './policy/saying.ts'
 import type { Policy, Rule } from './policy.ts'
 import { writeDuration } from './units.ts'
 
@@ -273,7 +274,7 @@ function whatIsNeeded(
     }
   }
   const { terms } = found
-  for (const sentence of conditionsOf(policy, terms.rules)) note(sentence)
+  for (const sentence of sayTerms(terms)) note(sentence)
   return {
     kind: 'needed',
     policy: policy.version,
@@ -293,25 +294,6 @@ function whatIsNeeded(
       ...(terms.autoRequest && { autoRequest: terms.autoRequest }),
     },
   }
-}
-
-function conditionsOf(policy: Policy, names: readonly string[]): string[] {
-  return names
-    .map(name => policy.byName.get(name)!)
-    .flatMap(rule => [
-      ...(rule.approval ? [`rule "${rule.name}" wants ${describePlan(rule.approval)}`] : []),
-      ...(rule.mfa === undefined
-        ? []
-        : [`rule "${rule.name}" wants a second factor shown within ${writeDuration(rule.mfa)}`]),
-      ...(rule.networks ? [`rule "${rule.name}" wants the caller in ${rule.networks.written.join(', ')}`] : []),
-      ...(rule.paths ? [`rule "${rule.name}" lets a push change only ${describePaths([rule.paths])}`] : []),
-      ...(rule.hours ? [`rule "${rule.name}" is open ${describeHours(rule.hours)}`] : []),
-      ...(rule.recurring
-        ? [
-            `rule "${rule.name}" gives a window each ${describeHours(rule.recurring.hours)}, for ${writeDuration(rule.recurring.longest)} ahead at most: --recurring`,
-          ]
-        : []),
-    ])
 }
 
 const FLAGS: Partial<Record<Action, string>> = { fetch: '--fetch', create: '--push', update: '--push' }

@@ -212,7 +212,7 @@ function unmetBy(terms: Terms, asked: Asked, now: number): { code: AskingCode; r
   if (terms.mfa !== undefined && (mfa === undefined || mfa > now + START_BEHIND_MAX || now - mfa > terms.mfa)) {
     return {
       code: 'mfa',
-      reason: `a second factor shown within the last ${writeDuration(terms.mfa)} is needed; sign in again: git access login`,
+      reason: `a second factor shown within the last ${writeDuration(terms.mfa)} is needed; show it: git access login --mfa`,
     }
   }
   // A host asks from its own network; where the window is used from, the gate looks at every time.

@@ -231,7 +231,41 @@ test('explain gives the same decision, and the way to it in sentences', () => {
   expect(trace).toEqual([
     'rule "r" (policy.yaml:2) speaks of update on refs/heads/main of acme/api for dana',
     'dana holds no live grant for it',
-    'rule "r" wants 2 of leads',
+    'needs 2 of leads',
+    'gets a window of 1h, of 8h at most (rule "r")',
     'not yet (rule "r"): no grant for update on acme/api refs/heads/main; to be approved by 2 of leads within 2h; ask with: git access request acme/api --push --ref main --for 1h',
+  ])
+})
+
+test('explained is everything that would be needed, and what it would get, the classes of the repository included', () => {
+  const strict = policy(`classes: { critical: { approvals: 2, longest: 1h, mfa: 15m } }
+repositories: [{ match: acme/api, class: critical }]
+requests:
+  - name: r
+    trigger: push
+    approvers: leads
+    escalate: { after: 20m, to: [directors] }
+    reason: { pattern: ".{10,}", example: why not tomorrow }
+    ticket: "PAY-[0-9]+"
+    networks: 10.0.0.0/8
+    hours: { days: mon-sun, from: "00:00", to: "24:00" }
+    window: { longest: 4h, default: 30m }
+    revoke_on_idle: 10m
+    budget: { uses: 3, bytes: 2KB }
+    recurring: { hours: { days: mon, from: "02:00", to: "02:30" }, longest: 4 weeks }`)
+  const { trace } = explain(strict, push, holding(), NOW)
+  expect(trace.filter(sentence => /^(needs|gets|only|which|after)/.test(sentence))).toEqual([
+    'needs 2 of leads',
+    'after 20m without an answer group:directors may approve as well',
+    'needs a second factor shown within 15m: git access login --mfa',
+    'needs a reason that matches .{10,}, for example: why not tomorrow',
+    'needs a ticket that matches PAY-[0-9]+',
+    'only from 10.0.0.0/8',
+    'only Mon–Sun 00:00–24:00 UTC',
+    'gets a window of 30m, of 1h at most (class critical)',
+    'which ends after 10m without use',
+    'which is good for 3 pushes and packs',
+    'which is good for 2000 bytes',
+    'gets one each Mon 02:00–02:30 UTC for 28d ahead at most, where it says --recurring',
   ])
 })
