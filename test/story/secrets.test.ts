@@ -262,6 +262,8 @@ describe('what is found afterwards', () => {
     expect(steps).toEqual(expect.arrayContaining(['gate', 'record', 'upstream', 'held tail']))
     expect(leaks(receiver.requests.map(({ body }) => body).join('\n'))).toEqual([])
     expect(receiver.requests[0]?.headers['x-tenant']).toBe(PLANTED.traces)
+    const lines = said.split('\n').filter(line => line.includes(`"operation":"${operation}"`))
+    expect(lines.map(line => JSON.parse(line).msg)).toEqual(['operation'])
   })
 
   test('none in a record, nor anywhere else in the database', async () => {
