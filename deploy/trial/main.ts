@@ -17,6 +17,8 @@ import { welcome } from './welcome.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const REPOSITORY = 'demo/hello'
+/** `npm start -- --sign-in`: with an identity provider to sign in by. */
+const SIGN_IN = '--sign-in'
 const PORTS = { http: 8080, ssh: 2222, admin: 8081 }
 
 function say(line: string): void {
@@ -35,10 +37,14 @@ async function trial(folder: string): Promise<number> {
   rmSync(readyFile, { force: true })
 
   const ports = await freePorts()
+  const provider = process.argv.includes(SIGN_IN) ? await trialProvider(ports.admin) : undefined
   const upstream = join(folder, 'upstream')
   await makeHello(join(upstream, 'hello.git'))
   const settingsFile = join(folder, 'drawbridge.yaml')
-  writeFileSync(settingsFile, trialSettings({ ports, upstream, passphrase: passphraseFile(folder) }), { mode: 0o600 })
+  const passphrase = passphraseFile(folder)
+  writeFileSync(settingsFile, trialSettings({ ports, upstream, passphrase, ...(provider && { provider }) }), {
+    mode: 0o600,
+  })
   const policyFile = join(folder, 'policy.yaml')
   if (!existsSync(policyFile)) writeFileSync(policyFile, TRIAL_POLICY, { mode: 0o600 })
   const settings = loadSettings(settingsFile, process.env)
@@ -56,7 +62,7 @@ async function trial(folder: string): Promise<number> {
     const people = await trialPeople(local, folder, ssh)
     const ready = { http, ssh, admin, people, repository: REPOSITORY }
     writeFileSync(readyFile, `${JSON.stringify(ready, null, 2)}\n`, { mode: 0o600 })
-    process.stdout.write(welcome(ready, writeCommands(folder, ready)))
+    process.stdout.write(welcome(ready, writeCommands(folder, ready), provider !== undefined))
     const why = await Promise.race([told.then(() => undefined), supervised.gaveUp])
     if (why !== undefined) say(`${why}; stopping; more in ${relative(process.cwd(), logFile)}`)
   } else if (outcome !== 'stop') {
@@ -66,8 +72,22 @@ async function trial(folder: string): Promise<number> {
   }
   rmSync(readyFile, { force: true })
   await supervised.stop(stopMilliseconds(settings))
+  await provider?.close()
   release()
   return typeof outcome === 'object' || outcome === 'stop' ? 0 : 1
+}
+
+/** An identity provider whose people are those of the trial. It is loaded from the packages of the tests. */
+async function trialProvider(admin: number) {
+  const { CLIENT, startProvider } = await import('./provider.ts').catch(cause => {
+    throw new Error(`${SIGN_IN} needs the packages of the tests: run npm ci`, { cause })
+  })
+  const provider = await startProvider(() => `http://127.0.0.1:${admin}`)
+  provider.people
+    .set('alice', {})
+    .set('bob', { groups: ['leads'] })
+    .set('carol', { groups: ['audit'] })
+  return { issuer: provider.issuer, client: CLIENT, close: () => provider.close() }
 }
 
 /** The design's ports, or whichever are free. */

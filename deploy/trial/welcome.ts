@@ -16,8 +16,9 @@ export interface Ready {
  * The lines to paste: refused, asked for, approved, cloned, pushed, closed again, and the record of it all.
  *
  * @param bin where the commands are
+ * @param signIn whether there is a provider to sign in by
  */
-export function welcome(ready: Ready, bin: string): string {
+export function welcome(ready: Ready, bin: string, signIn = false): string {
   const { http, ssh, admin, repository } = ready
   const person = (role: string) => ready.people.find(({ roles }) => roles.includes(role))?.principal ?? role
   const [developer, approver, auditor] = [person('developer'), person('approver'), person('auditor')]
@@ -58,6 +59,12 @@ ${developer} git -C /tmp/${name} fetch
 
 # 7. the record of it
 ${auditor} drawbridge audit list
-
+${signIn ? signInLines(ssh) : ''}
 `
 }
+
+const signInLines = (ssh: string) => `
+# 8. a new machine: a key the gate has never seen, and a browser. Log in as alice, bob or carol, without a password
+ssh-keygen -q -t ed25519 -N '' -f /tmp/unseen
+ssh -i /tmp/unseen -o IdentitiesOnly=yes ${ssh} whoami
+`

@@ -129,6 +129,11 @@ test('source-address binds the certificate to its networks, and an unknown addre
   ).toMatchObject({ code: 'source-address' })
   const flag = await userCertificate(ca, keys.p256, { criticalOptions: new Map([['source-address', true]]) })
   expect(check(flag)).toBe('source-address')
+  // A list that is broken is no list without a limit, even where a part of it fits.
+  for (const list of ['', '192.0.2.0/24,', '192.0.2.0/33', '192.0.2.1/24', 'everywhere']) {
+    const broken = await userCertificate(ca, keys.p256, { criticalOptions: new Map([['source-address', list]]) })
+    expect([list, check(broken, { address: '192.0.2.7' })]).toEqual([list, 'source-address'])
+  }
 })
 
 test.each([

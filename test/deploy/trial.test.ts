@@ -5,13 +5,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Ready } from '../../deploy/trial/welcome.ts'
 import { gitOk, refsOf } from '../support/git.ts'
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
+import { createWalker, throughProvider } from '../support/walker.ts'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const folder = temporaryFolder('trial')
 const readyFile = join(folder, 'ready.json')
 
-function startTrial(): Promise<Program> {
-  return startProgram(process.execPath, [join(ROOT, 'deploy/trial/main.ts')], {
+function startTrial(...args: string[]): Promise<Program> {
+  return startProgram(process.execPath, [join(ROOT, 'deploy/trial/main.ts'), ...args], {
     env: { ...process.env, DRAWBRIDGE_TRIAL: folder },
     deathSignal: 'TERM',
   })
@@ -167,10 +168,25 @@ test('Ctrl-C stops everything and leaves no process, no socket and no ready.json
   expect(existsSync(readyFile)).toBe(false)
 })
 
-test('the next start keeps what was pushed, and kill -9 of it leaves no orphans', async () => {
-  trial = await startTrial()
+test('the next start keeps what was pushed, has a provider to sign in by when told so, and kill -9 leaves no orphans', async () => {
+  trial = await startTrial('--sign-in')
   ready = await untilReady(trial)
   expect(Object.keys(await refsOf(join(folder, 'upstream/hello.git')))).toContain('refs/heads/mine')
+
+  const ask = async (path: string, body: object) => {
+    const headers = { 'content-type': 'application/json' }
+    const answer = await fetch(`${ready.admin}/api/v1${path}`, { method: 'POST', headers, body: JSON.stringify(body) })
+    return (await answer.json()) as { [name: string]: string }
+  }
+  const { device_code, verification_uri_complete: at = '' } = await ask('/login/device', {})
+  const walker = createWalker()
+  const { form } = await throughProvider(walker, at, 'bob')
+  await walker.go(form?.action ?? '', { ...form?.fields, answer: 'allow' })
+  const signedIn = await ask('/login/token', { device_code })
+  expect(signedIn).toMatchObject({
+    state: 'done',
+    signin: { principal: 'bob', roles: ['developer', 'approver', 'admin'] },
+  })
   await trial.stop('SIGKILL')
   await until(async () => (await leftBehind()).length === 0, 'every child to end')
 })

@@ -4,10 +4,10 @@ import { text } from 'node:stream/consumers'
 import { type CryptoKey, exportJWK, generateKeyPair } from 'jose'
 import { Provider } from 'oidc-provider'
 
-/** A real OpenID Connect provider on loopback, with accounts of the test's own and its plain pages to log in by. */
+/** A real OpenID Connect provider on loopback, with accounts of one's own and plain pages to log in by: for trials and tests. */
 export interface TestProvider {
   readonly issuer: URL
-  /** The key it signs with, to forge tokens as it would make them. */
+  /** The key it signs with; tests forge tokens by it. */
   readonly key: { readonly kid: string; readonly privateKey: CryptoKey }
   /** What it says of whom: login name → claims beside `sub`. */
   readonly people: Map<string, Readonly<Record<string, unknown>>>
