@@ -49,6 +49,7 @@ const MINE: { readonly [name: string]: Commit } = {
   pulled: [['behind', 'moved'], MOVED],
   pulledAway: [['moved', 'behind'], { 'docs/b.md': 'b' }],
   evil: [['behind', 'moved'], { ...MOVED, 'README.md': 'in the merge' }],
+  evilUndone: [['evil', 'moved'], { 'README.md': 'r' }],
   brought: [['docs', 'other'], { 'docs/other.md': 'o', 'src/x.ts': 'other' }],
   taken: [['docs', 'base'], { 'src/x.ts': 'x', 'src/deep/y.ts': null }],
   onStray: [['stray'], { 'docs/b.md': 'b' }],
@@ -155,12 +156,17 @@ interface Told {
   readonly outside: readonly (string | undefined)[]
 }
 
-/** The pack git would push for these, and whether it was taken into a quarantine. */
-async function pushed(on: Pair, tips: readonly string[]): Promise<{ quarantine: Quarantine; whole: boolean }> {
+/** The pack git would push for these, or one of just some objects, and whether it was taken into a quarantine. */
+async function pushed(
+  on: Pair,
+  tips: readonly string[],
+  alone?: readonly string[],
+): Promise<{ quarantine: Quarantine; whole: boolean }> {
   const not = Object.keys(HOST).map(name => `^${on.ids.get(name)}\n`)
   const name = join(folder, `pack-${quarantines.length}`)
   const revs = [...tips.map(tip => `${tip}\n`), ...not].join('')
-  const hash = await run(on.mine, ['pack-objects', '--revs', '-q', name], revs)
+  const what = alone ? ([[], `${alone.join('\n')}\n`] as const) : ([['--revs'], revs] as const)
+  const hash = await run(on.mine, ['pack-objects', '-q', ...what[0], name], what[1])
   const quarantine = await Quarantine.open(folder, on.format)
   quarantines.push(quarantine)
   const incoming = quarantine.receive(1 << 20, { strict: true })
@@ -169,11 +175,12 @@ async function pushed(on: Pair, tips: readonly string[]): Promise<{ quarantine: 
 }
 
 /** What is told of each, from one pack that brings them all. */
-async function judged(on: Pair, pushes: readonly Pushed[]): Promise<Told[]> {
+async function judged(on: Pair, pushes: readonly Pushed[], alone?: readonly string[]): Promise<Told[]> {
   const idOf = (name: string) => on.ids.get(name) ?? name
   const { quarantine, whole } = await pushed(
     on,
     pushes.map(({ tip }) => idOf(tip)),
+    alone,
   )
   expect(whole).toBe(true)
   const limited = pushes.map(({ tip, from, lists = [DOCS] }, index) => {
@@ -209,6 +216,7 @@ const MOVES: readonly Case[] = [
   ['what others did meanwhile may be merged before the push', 'pulled', 'moved', []],
   ['from either side', 'pulledAway', 'moved', []],
   ['but nothing is done in a merge itself', 'evil', 'moved', ['README.md']],
+  ['nor done in one and taken back in the next', 'evilUndone', 'moved', ['README.md']],
   ['nor brought in from another branch of the host', 'brought', 'moved', ['src/x.ts']],
   ['nor taken back to what an older commit has', 'taken', 'moved', ['src/deep/y.ts', 'src/x.ts']],
   ['nor reset to where the host once was', 'base', 'moved', ['src/deep/y.ts', 'src/x.ts']],
@@ -266,15 +274,16 @@ test('each window is held to its own limits', async () => {
 })
 
 test('a folder that is put back as it is elsewhere is compared though the host has to be asked for it', async () => {
-  // Neither the pack nor the commits it stands on have that tree.
   const tree = await run(sha1.mine, ['rev-parse', `${sha1.ids.get('other')}:docs`])
   const now = await run(sha1.mine, ['ls-tree', sha1.ids.get('moved')!])
   const root = await run(sha1.mine, ['mktree'], `${now.replace(/tree \w+\tdocs/, `tree ${tree}\tdocs`)}\n`)
   const tip = await run(sha1.mine, ['commit-tree', root, '-p', sha1.ids.get('moved')!, '-m', 'as it is elsewhere'])
-  const told = await judged(sha1, [
+  // Neither the pack nor the commits it stands on have the tree of the folder.
+  const pushes = [
     { tip, from: 'moved' },
     { tip, from: 'moved', lists: [['src/**']] },
-  ])
+  ]
+  const told = await judged(sha1, pushes, [tip, root])
   expect(told).toEqual([
     { stays: true, outside: [] },
     { stays: false, outside: ['docs/other.md'] },
