@@ -3,6 +3,7 @@ import type { Sql, TransactionSql } from 'postgres'
 import type { Record } from '../../audit/record.ts'
 import type { Event } from '../../config/notify.ts'
 import { describePlan } from '../../config/policy/approvers.ts'
+import { describeHours } from '../../config/policy/hours.ts'
 import { tally } from '../approval.ts'
 import { findGrant, type RegisteredGrant } from '../register/grants.ts'
 import { findRequest, type RegisteredRequest } from '../register/requests.ts'
@@ -132,6 +133,7 @@ export function requestFacts({ request, grants }: RegisteredRequest): RequestFac
     }),
     ...(conditions.bounds?.paths && { paths: conditions.bounds.paths.map(list => [...list]) }),
     for: asked.window,
+    ...(asked.recurring && { recurring: describeHours(asked.recurring) }),
     ...(asked.starts !== undefined && { starts_at: iso(asked.starts) }),
     ...(asked.idle !== undefined && { idle: asked.idle }),
     reason: asked.reason,

@@ -34,6 +34,7 @@ const request = z.object({
     .optional()
     .describe('a push changes only what each of these lists allows; ! in front of what it may not'),
   for: milliseconds,
+  recurring: z.string().optional().describe('the hours, where there is a window each time they come'),
   starts_at: time.optional(),
   idle: milliseconds.optional(),
   reason: z.string(),

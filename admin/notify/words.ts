@@ -121,7 +121,8 @@ function wanted({ targets }: RequestFacts): string {
 
 function length(request: RequestFacts): string {
   const idle = request.idle === undefined ? '' : `, or until it is idle for ${writeDuration(request.idle)}`
-  return `${writeDuration(request.for)}${idle}`
+  const hours = request.recurring === undefined ? '' : `${request.recurring}, for `
+  return `${hours}${writeDuration(request.for)}${idle}`
 }
 
 /** What is told of, the last to end behind the others. */
