@@ -250,8 +250,11 @@ describe('windows and packet sizes', () => {
 })
 
 describe('memory that is used again', () => {
-  /** Two ends over TCP. What the client reads lies in the same place each time, and is destroyed once it was shown. */
-  async function overTcp(): Promise<Ends> {
+  /** Cuts packets at every place there is: within a length, a packet, and what authenticates it. */
+  const PIECE_BYTES = 997
+
+  /** Two ends over TCP. What the client reads is shown to it in small pieces, each destroyed once it was shown. */
+  async function overTcp(cipher: ssh2.CipherAlgorithm = 'aes128-gcm@openssh.com'): Promise<Ends> {
     const server = createServer()
     const accepted = new Promise<Socket>(resolve => server.once('connection', resolve))
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
@@ -263,8 +266,12 @@ describe('memory that is used again', () => {
       onread: {
         buffer: room,
         callback: count => {
-          near.emit('data', loggedIn ? room.subarray(0, count) : Buffer.from(room.subarray(0, count)))
-          room.fill(0xff)
+          const step = loggedIn ? PIECE_BYTES : 7
+          for (let at = 0; at < count; at += step) {
+            const piece = room.subarray(at, Math.min(count, at + step))
+            near.emit('data', loggedIn ? piece : Buffer.from(piece))
+            piece.fill(0xff)
+          }
           return true
         },
       },
@@ -276,26 +283,33 @@ describe('memory that is used again', () => {
       far.destroy()
       server.close()
     })
-    const both = await ends({}, { lend: data => Buffer.from(data) }, [near, far])
+    const algorithms = { cipher: [cipher] }
+    const both = await ends({}, { lend: data => Buffer.from(data), algorithms }, [near, far])
     loggedIn = true
     return both
   }
 
-  test('whatever is read into it next, a rekey and what was said on standard output and standard error stay as they were', async () => {
-    const { client, exec } = await overTcp()
-    const { channel, served } = await exec()
-    const [out, err] = [randomBytes(3 << 20), randomBytes(1 << 20)]
-    const got = { out: [] as Buffer[], err: [] as Buffer[] }
-    channel.on('data', (chunk: Buffer) => {
-      if (got.out.push(chunk) % 40 === 0) internals(client).rekey()
-    })
-    channel.stderr.on('data', (chunk: Buffer) => got.err.push(chunk))
-    served.write(out)
-    served.stderr.write(err)
-    const size = (chunks: Buffer[]) => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-    await until(() => size(got.out) >= out.length && size(got.err) >= err.length)
-    expect(Buffer.concat(got.out).equals(out) && Buffer.concat(got.err).equals(err)).toBe(true)
-  })
+  test.each(['aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com', 'aes256-ctr'] as const)(
+    'whatever is read into it next, a rekey and what was said on both outputs stay as they were, by %s',
+    async cipher => {
+      const { client, exec } = await overTcp(cipher)
+      const { channel, served } = await exec()
+      const [out, err] = [randomBytes(400_000), randomBytes(1 << 20)]
+      const got = { out: [] as Buffer[], err: [] as Buffer[] }
+      channel.on('data', (chunk: Buffer) => {
+        if (got.out.push(chunk) % 200 === 0) internals(client).rekey()
+      })
+      channel.stderr.on('data', (chunk: Buffer) => got.err.push(chunk))
+      served.stderr.write(err)
+      // Small packets, so that many lie whole in a piece whose next brings what authenticates them.
+      for (let at = 0; at < out.length; at += 500) {
+        await new Promise(resolve => served.write(out.subarray(at, at + 500), resolve))
+      }
+      const size = (chunks: Buffer[]) => chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+      await until(() => size(got.out) >= out.length && size(got.err) >= err.length)
+      expect(Buffer.concat(got.out).equals(out) && Buffer.concat(got.err).equals(err)).toBe(true)
+    },
+  )
 
   // Packets of all connections lie side by side: one that is let go too early would be another person's bytes.
   test('packets of several connections stay each other’s neighbours, also of one that is not read for a while', async () => {
