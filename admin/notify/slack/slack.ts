@@ -91,8 +91,10 @@ export function slackChannel(
       const body = await answerTo(raw.toString('utf8'), header('content-type') ?? '', address)
       return { status: 200, ...(body && { body }) }
     } catch (error) {
-      if (!isMalformed(error)) throw error
-      return await unbelieved('malformed', `signed, and not understood: ${error.name}`, address)
+      if (isMalformed(error)) return await unbelieved('malformed', `signed, and not understood: ${error.name}`, address)
+      // Slack sends an event again, and then it is to be done.
+      await forgetMark(deciding.sql, mark)
+      throw error
     }
   }
 

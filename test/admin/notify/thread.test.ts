@@ -58,6 +58,8 @@ beforeEach(async () => {
   thread = [...slack.messages.keys()].at(-1) ?? ''
 })
 
+const mona = { id: 'UMONA', team_id: 'T1', is_email_confirmed: true, profile: { email: 'mona@acme.example' } }
+
 let count = 0
 /** What Slack sends when somebody writes in the channel: https://docs.slack.dev/reference/events/message.channels */
 function message(user: string | undefined, text: string, more: object = {}) {
@@ -174,6 +176,16 @@ test('an event unsigned, signed by another, stale, re-serialised or sent twice i
     challenge: '3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P',
   }
   expect(await deliver(asked)).toEqual({ status: 200, body: { challenge: asked.challenge } })
+})
+
+test('an event that failed for a reason of ours is taken when Slack sends it again', async () => {
+  const reply = message('UMONA', 'why?')
+  const signed = slack.sign(JSON.stringify(reply), Date.now(), JSON_TYPE)
+  slack.members.delete('UMONA')
+  await expect(deliver(reply, signed)).rejects.toThrow('user_not_found')
+  slack.members.set('UMONA', mona)
+  expect(await deliver(reply, signed)).toEqual({ status: 200 })
+  expect(await said()).toHaveLength(1)
 })
 
 test('an event that is signed and whatever else opens nothing and breaks nothing', async () => {
