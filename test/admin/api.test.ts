@@ -256,7 +256,7 @@ describe('tokens', () => {
 
 describe('grants', () => {
   test('are issued, seen, extended and revoked, each with its record, and Redis knows at once', async () => {
-    const issued = await issue({ refs: ['release/*'], idle: '30m', uses: 3 })
+    const issued = await issue({ refs: ['release/*'], idle: '30m', uses: 3, paths: ['docs/**'] })
     expect(issued).toMatchObject({
       status: 201,
       body: {
@@ -267,6 +267,7 @@ describe('grants', () => {
         uses_left: 3,
         issued_by: 'admin',
         refs: ['release/*'],
+        paths: [['docs/**']],
       },
     })
     const id = String(issued.body.id)
@@ -323,6 +324,7 @@ describe('grants', () => {
     [{ repository: 'acme/**x' }, /repository: "\*\*" stands/],
     [{ repository: 'acme' }, /repository: .*names no repository/],
     [{ refs: ['tags/v1'] }, /refs.0: say "refs\/tags\/v1"/],
+    [{ paths: ['docs//x'] }, /paths.0: .*two in a row/],
     [{ actions: [] }, /actions: needs at least one/],
     [{ actions: ['push'] }, /actions.0/],
     [{ for: 'soon' }, /for: is a duration/],

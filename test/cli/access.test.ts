@@ -150,6 +150,13 @@ describe('git access request', () => {
     expect((await access('dana', 'release', id)).status).toBe(0)
   })
 
+  test('fewer paths are asked for, and the approver sees which', async () => {
+    const paths = ['--path', 'docs/**', '--path', '!docs/legal']
+    const made = await access('dana', 'request', 'acme/b4', '--push', '--ref', 'main', ...paths, '--reason', 'x')
+    const approved = await request('mona', 'approve', made.stdout.trim())
+    expect(approved.stdout).toContain('refs/heads/main, changing only docs/** !docs/legal,')
+  })
+
   test('where the policy opens by itself, it is approved at once', async () => {
     const made = await access('dana', 'request', 'acme/api', '--fetch')
     expect(made.stderr).toMatch(/^drawbridge: r-\S+ is approved: g-\S+ is live, to /)
@@ -166,6 +173,7 @@ describe('git access request', () => {
       /unknown option '--pull'/,
     ],
     ['a bad repository', ['acme', '--push', '--reason', 'x'], 2, /repository: /],
+    ['a bad path', ['acme/api', '--push', '--path', '/etc', '--reason', 'x'], 2, /paths.0: a path begins at the top/],
     ['a bad length', ['acme/api', '--push', '--for', 'soon', '--reason', 'x'], 2, /for: is /],
     ['an unknown option', ['acme/api', '--pull'], 2, /unknown option '--pull'/],
     [

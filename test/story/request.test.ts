@@ -442,12 +442,12 @@ describe('over stock ssh, with nothing installed', () => {
         await ssh(
           'dana',
           ...['request', 'local/quick/x', '--push', '--ref', 'main', '--reason', 'both of them'],
-          ...['--and', 'local/quick/y', '--push', '--for', '2h'],
+          ...['--and', 'local/quick/y', '--push', '--for', '2h', '--path', 'docs/**', '--path', '*.md'],
         )
       ).stdout,
     )
     expect((await ssh('mona', 'pending')).stdout).toContain(
-      `${id}  dana  create,update local/quick/x refs/heads/main and create,update local/quick/y (every branch and tag)  for 2h  both of them`,
+      `${id}  dana  create,update local/quick/x refs/heads/main and create,update local/quick/y (every branch and tag), changing only docs/** *.md,  for 2h  both of them`,
     )
     const approved = await ssh('mona', 'approve', id)
     expect(approved.stderr.match(/is live/g)).toHaveLength(2)
