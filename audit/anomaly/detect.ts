@@ -10,6 +10,8 @@ const HABIT_MIN = 10
 /** A fetch is far above the habit from so many times its middle on, and never below so many bytes. */
 const VOLUME_FACTOR = 20
 const VOLUME_BYTES_MIN = 100 << 20
+/** Or so many times the most that anybody fetched from the repository: clones of it differ, but not by that. */
+const REPOSITORY_FACTOR = 3
 /** Repositories under one window: at so many it is told, once. */
 const SPREAD_REPOSITORIES = 20
 const LAST_MOMENT_MILLISECONDS = 30_000
@@ -49,10 +51,16 @@ export interface Unusual {
  * Everything unusual about a fact.
  * @param history the same person's facts before it, the oldest first
  * @param spanOf what is known of the windows it ran under
+ * @param there how much was fetched from the same repository before, by anybody; looked at for what is `isLarge`
  */
-export function unusual(fact: Fact, history: readonly Fact[], spanOf: (grant: string) => Span | undefined): Unusual[] {
+export function unusual(
+  fact: Fact,
+  history: readonly Fact[],
+  spanOf: (grant: string) => Span | undefined,
+  there: readonly number[] = [],
+): Unusual[] {
   const found = [
-    volume(fact, history),
+    volume(fact, history, there),
     spread(fact, history),
     network(fact, history),
     lastMoment(fact, spanOf),
@@ -61,14 +69,22 @@ export function unusual(fact: Fact, history: readonly Fact[], spanOf: (grant: st
   return found.filter(one => one !== undefined)
 }
 
-/** A fetch far above the person's habit, or above what this repository gave them before. */
-function volume(fact: Fact, history: readonly Fact[]): Unusual | undefined {
-  if (fact.kind !== 'fetched' || fact.bytes < VOLUME_BYTES_MIN) return undefined
+/** Whether a fetch is worth a look at what its repository gave before. */
+export function isLarge(fact: Fact): boolean {
+  return fact.kind === 'fetched' && fact.bytes >= VOLUME_BYTES_MIN
+}
+
+/** A fetch far above the person's habit, or above what anybody ever had from this repository. */
+function volume(fact: Fact, history: readonly Fact[], there: readonly number[]): Unusual | undefined {
+  if (fact.kind !== 'fetched' || !isLarge(fact)) return undefined
   const sizes = history.flatMap(one => (one.kind === 'fetched' ? [one.bytes] : [])).sort((a, b) => a - b)
-  if (sizes.length < HABIT_MIN) return undefined
-  const usual = sizes[Math.floor(sizes.length / 2)]!
-  if (fact.bytes < usual * VOLUME_FACTOR) return undefined
-  return { anomaly: 'volume', reason: `${mebibytes(fact.bytes)} were fetched, where ${mebibytes(usual)} are usual` }
+  const usual = sizes[Math.floor(sizes.length / 2)] ?? 0
+  if (sizes.length >= HABIT_MIN && fact.bytes >= usual * VOLUME_FACTOR)
+    return { anomaly: 'volume', reason: `${mebibytes(fact.bytes)} were fetched, where ${mebibytes(usual)} are usual` }
+  const most = Math.max(...there)
+  if (there.length < HABIT_MIN || fact.bytes < most * REPOSITORY_FACTOR) return undefined
+  const reason = `${mebibytes(fact.bytes)} were fetched, where nobody had more than ${mebibytes(most)} from this repository`
+  return { anomaly: 'volume', reason }
 }
 
 /** Many repositories under one window; told when the number is reached. */

@@ -4,7 +4,7 @@ import type { Forwarder } from '../forward/forwarder.ts'
 import { linked, list } from '../read.ts'
 import type { Record } from '../record.ts'
 import { bypassesOf, LOOK_BACK_MAX } from './bypass.ts'
-import { type Fact, HISTORY_MAX, type Span, unusual } from './detect.ts'
+import { type Fact, HISTORY_MAX, isLarge, type Span, unusual } from './detect.ts'
 
 /** People and windows remembered; beyond them the longest unseen is read again when it comes. */
 const REMEMBERED_MAX = 2_000
@@ -64,7 +64,8 @@ export function watchAnomalies({ sql, act }: WatchOptions): Forwarder {
     const { principal } = record
     const history = await historyOf(principal, entry.seq)
     if (fact.kind === 'start') await learnWindows(fact.grants)
-    const found = unusual(fact, history, grant => windows.get(grant))
+    const there = isLarge(fact) && 'repository' in record ? await fetchedFrom(record.repository, entry.seq) : []
+    const found = unusual(fact, history, grant => windows.get(grant), there)
     history.push(fact)
     if (history.length > HISTORY_MAX) history.shift()
     const about = {
@@ -74,6 +75,13 @@ export function watchAnomalies({ sql, act }: WatchOptions): Forwarder {
     }
     const findings = found.map(one => ({ kind: 'anomaly.found', by: 'drawbridge', ...about, ...one }) as const)
     return [...bypasses, ...findings]
+  }
+
+  async function fetchedFrom(repository: string | undefined, before: number): Promise<number[]> {
+    if (repository === undefined) return []
+    const filters = { repository, kind: 'operation.end', action: 'fetch' }
+    const entries = await list(sql, filters, { before }, HISTORY_MAX)
+    return entries.flatMap(({ record }) => (record.kind === 'operation.end' ? [record.bytesOut] : []))
   }
 
   async function lookForBypass(entry: Linked): Promise<Record[]> {

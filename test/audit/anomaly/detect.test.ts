@@ -32,6 +32,22 @@ describe('what is unusual', () => {
     ).toEqual([])
   })
 
+  test('a fetch far above what anybody ever had from the repository is, though the person has no habit', () => {
+    const told = (bytes: number, there: readonly number[]) => unusual(fetched(bytes), [], none, there)
+    const clones = Array.from({ length: 10 }, (_, i) => (i + 1) * (10 << 20))
+    expect(told(310 << 20, clones)).toMatchObject([
+      { anomaly: 'volume', reason: expect.stringContaining('nobody had') },
+    ])
+    expect(told(290 << 20, clones)).toEqual([])
+    expect(told(310 << 20, clones.slice(1))).toEqual([])
+    expect(
+      told(
+        90 << 20,
+        clones.map(() => 1),
+      ),
+    ).toEqual([])
+  })
+
   test('nobody is told of for doing what they do every day', () => {
     const size = fc.integer({ min: 1 << 20, max: 2 ** 33 })
     fc.assert(

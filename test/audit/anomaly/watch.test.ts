@@ -65,14 +65,25 @@ test('what is unusual becomes a record, once, though the answer to its commit is
   const first = watch(true)
   await until(async () => (await sql`select from audit.reader where name = 'anomalies'`).length === 1, 'its place')
   await write([from('198.51.100.1', 'op-new'), ...push('op-2', 'e', '4')])
+  // Others fetched from another repository; somebody new takes far more of it.
+  const fetched = (principal: string, bytesOut: number) => {
+    const who = { action: 'fetch', repository: 'acme/other', principal } as const
+    return [start(`op-${principal}`, { ...who, updates: [] }), end(`op-${principal}`, { ...who, bytesOut })]
+  }
+  await write([
+    ...Array.from({ length: 10 }, (_, i) => fetched(`p${i}`, 1 << 20)).flat(),
+    ...fetched('newcomer', 2 ** 28),
+  ])
   await until(async () => (await found('bypass.suspected')).length > 0, 'the findings')
   await first.close()
   const second = watch()
   await write(push('op-3', '4', '5'))
-  await until(() => second.state()[0]?.seq === writer.state().seq, 'the end')
+  const isRead = () => second.state()[0]?.seq === writer.state().seq
+  await until(async () => (await found('anomaly.found')).length > 1 && isRead(), 'the end')
   await second.close()
   expect(await found('anomaly.found')).toMatchObject([
     { anomaly: 'network', principal: 'alice', operation: 'op-new', repository: 'acme/app' },
+    { anomaly: 'volume', principal: 'newcomer', repository: 'acme/other' },
   ])
   expect(await found('bypass.suspected')).toMatchObject([
     { ref: 'refs/heads/main', left: '3'.repeat(40), found: 'e'.repeat(40), operation: 'op-2' },
