@@ -15,6 +15,8 @@ import { type Triggering, trigger } from './trigger.ts'
 /** `POST /hooks/NAME`: what may end access from outside, and what hosts say began. Whatever is believed gets 204, anything else an empty 404. */
 
 const BODY_BYTES_MAX = 1 << 20
+/** What the listener does not read to its end. */
+const UNREAD: { readonly [status: number]: string } = { 400: 'malformed', 413: 'too-large' }
 const PER_MINUTE_MAX = 600
 /** How long a delivery that comes again is known. */
 const REMEMBERED_MILLISECONDS = 86_400_000
@@ -41,8 +43,10 @@ export function hookRoutes(app: FastifyInstance, options: HookOptions): void {
   /** Why is on record; the sender learns nothing, not even whether there is such a hook. */
   async function turnAway(request: To, reply: FastifyReply, code: string): Promise<FastifyReply> {
     const channel = hookOf(request)?.name
-    const reason = `what came to /hooks/${channel} was not believed: ${code}`
-    if (channel !== undefined) await refuse({ channel, code, reason, address: request.ip })
+    if (channel !== undefined) {
+      const reason = `what came to /hooks/${channel} was not believed: ${code}`
+      await refuse({ channel, code, reason, address: request.ip })
+    }
     return await reply.code(404).send()
   }
 
@@ -52,8 +56,9 @@ export function hookRoutes(app: FastifyInstance, options: HookOptions): void {
       schema: { hide: true },
       config: { rateLimit: { max: PER_MINUTE_MAX, timeWindow: 60_000 } },
       errorHandler: async (error: FastifyError, request: To, reply) => {
-        if (error.statusCode !== 413) throw error
-        return await turnAway(request, reply, 'too-large')
+        const code = UNREAD[error.statusCode ?? 500]
+        if (code === undefined) throw error
+        return await turnAway(request, reply, code)
       },
     },
     async (request, reply) => {
