@@ -47,7 +47,7 @@ export async function followPolicy(options: {
   else await take(known)
   let timer: NodeJS.Timeout | undefined
   let closed = false
-  let running: Promise<void> | undefined
+  let last = Promise.resolve()
 
   async function take(commit: string): Promise<void> {
     const sources = await checkout.sources(commit)
@@ -58,6 +58,7 @@ export async function followPolicy(options: {
   }
 
   async function look(): Promise<void> {
+    if (closed) return
     try {
       const commit = await checkout.fetch(await pass(), known)
       unread = undefined
@@ -73,14 +74,14 @@ export async function followPolicy(options: {
     }
   }
 
+  /** One look at a time; a call during one gets the next, since the present one may be past what it is about. */
   function sync(): Promise<void> {
-    clearTimeout(timer)
-    running ??= look().finally(() => {
-      running = undefined
+    last = last.then(look).finally(() => {
+      clearTimeout(timer)
       const wait = known === undefined ? Math.min(FIRST_MILLISECONDS, source.every) : source.every
       if (!closed) timer = setTimeout(() => void sync(), wait).unref()
     })
-    return running
+    return last
   }
 
   return {
@@ -88,7 +89,7 @@ export async function followPolicy(options: {
     close: async () => {
       closed = true
       clearTimeout(timer)
-      await running
+      await last
     },
   }
 }
