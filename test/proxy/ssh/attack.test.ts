@@ -32,6 +32,8 @@ interface Raw {
   readonly client: Client
   send(payload: Buffer): void
   rekey(): void
+  /** Resolves when the gate next says this, which goes no further. */
+  answers(message: string): Promise<void>
   readonly over: Promise<string>
 }
 
@@ -63,6 +65,8 @@ function raw(gate: TestFront, authHandler?: () => false | undefined): Promise<Ra
     client,
     over,
     rekey: () => protocol.rekey(),
+    answers: message =>
+      new Promise(resolve => void Reflect.set(Reflect.get(protocol, '_handlers'), message, () => resolve())),
     send(payload) {
       const { write } = protocol._packetRW
       const packet = write.alloc(payload.length)
@@ -107,9 +111,13 @@ describe('before the login', () => {
 
   test('another user name in the middle of the login ends it', async () => {
     const gate = await testFront()
-    const { send, over } = await raw(gate, () => undefined)
-    send(Buffer.concat([Buffer.of(5), string('ssh-userauth')]))
+    const { send, over, answers } = await raw(gate, () => undefined)
+    // The client has asked for the service by itself; a second time would end the connection.
+    await answers('SERVICE_ACCEPT')
+    const refused = answers('USERAUTH_FAILURE')
     send(request('git', 'none'))
+    // One after the other: requests that overlap end the connection anyhow.
+    await refused
     send(request('root', 'none'))
     await over
     await stillServes(gate)
@@ -213,6 +221,25 @@ describe('after the login', () => {
     send(request('root', 'none'))
     await over
     await stillServes(gate)
+  })
+
+  test.each([
+    ['a terminal', 'pty-req', Buffer.concat([string('vt100'), u32(80), u32(24), u32(0), u32(0), string('\0')])],
+    ['X11', 'x11-req', Buffer.concat([Buffer.of(0), string('MIT-MAGIC-COOKIE-1'), string('00'), u32(0)])],
+    ['an agent', 'auth-agent-req@openssh.com', Buffer.alloc(0)],
+  ])('%s, asked for with an answer, is refused', async (_what, type, rest) => {
+    const gate = await testFront()
+    const { send, client, answers } = await raw(gate)
+    const opened = answers('CHANNEL_OPEN_CONFIRMATION')
+    send(Buffer.concat([Buffer.of(90), string('session'), u32(0), u32(1 << 20), u32(32_768)]))
+    await opened
+    const answer = Promise.race([
+      answers('CHANNEL_SUCCESS').then(() => 'given'),
+      answers('CHANNEL_FAILURE').then(() => 'refused'),
+    ])
+    send(Buffer.concat([Buffer.of(98), u32(0), string(type), Buffer.of(1), rest]))
+    expect(await answer).toBe('refused')
+    client.end()
   })
 
   test('a packet size of 0 is refused, and the loop goes round', async () => {
