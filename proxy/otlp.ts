@@ -11,8 +11,7 @@ import {
 import type { Log } from '../audit/emit.ts'
 import type { TracesSettings } from '../config/telemetry.ts'
 import type { Client } from './client.ts'
-import type { Session } from './session.ts'
-import type { Trace, Tracing } from './trace.ts'
+import type { Ended, Trace, Tracing } from './trace.ts'
 import type { Wanted } from './wanted.ts'
 
 // OpenTelemetry, and imported only where the settings name a receiver. Spans are made after the event of what is said in records; they
@@ -109,7 +108,7 @@ export function otlpTracing(
   }
 }
 
-function describe(span: Span, { start, outcome, bytesIn, bytesOut, reuse }: Session): void {
+function describe(span: Span, { start, outcome, bytesIn, bytesOut, reuse }: Ended): void {
   const result = outcome?.result ?? 'failed'
   span.setAttributes({
     'drawbridge.result': result,

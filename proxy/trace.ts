@@ -1,6 +1,5 @@
-import type { OperationRefused } from '../audit/record.ts'
+import type { OperationRefused, OperationStart } from '../audit/record.ts'
 import type { Client } from './client.ts'
-import type { Session } from './session.ts'
 import type { Connect, Upstream } from './upstream/upstream.ts'
 import type { Wanted } from './wanted.ts'
 
@@ -10,11 +9,20 @@ import type { Wanted } from './wanted.ts'
  */
 export type Step = 'gate' | 'record' | 'upstream' | 'held tail'
 
+/** What is told of an operation that has ended; a session is one. */
+export interface Ended {
+  readonly start: Pick<OperationStart, 'grants'>
+  readonly outcome: { readonly result: string } | undefined
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly reuse: string | undefined
+}
+
 /** One operation, followed from the question for its grants to its end record. */
 export interface Trace {
   step<T>(step: Step, work: () => Promise<T>, facts?: Readonly<Record<string, string>>): Promise<T>
   refused(record: OperationRefused): void
-  ended(session: Session): void
+  ended(session: Ended): void
 }
 
 /** Follows operations in time, where somebody wants to see it; see `otlp.ts`. Nobody waits for it. */

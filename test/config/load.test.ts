@@ -41,7 +41,10 @@ test('the smallest file loads, with every default in place', () => {
     admin: { host: '127.0.0.1', port: 8081 },
   })
   expect(settings.limits.drain).toBe(60_000)
-  expect(settings.ledger).toEqual({ whenAway: 'refuse', spoolBytes: 256 << 20, forward: [] })
+  expect(settings.ledger).toEqual({
+    ...{ whenAway: 'refuse', spoolBytes: 256 << 20, forward: [] },
+    heads: { stdout: false },
+  })
   expect(settings.state).toBe(join(folder, 'var'))
   expect(settings.upstreams.get('local')).toMatchObject({
     name: 'local',
