@@ -3,6 +3,7 @@ import { comment } from '../../../admin/comment.ts'
 import { digestLines, gatheredAt } from '../../../admin/notify/digest.ts'
 import { emailChannel } from '../../../admin/notify/email.ts'
 import type { Notify } from '../../../admin/notify/notify.ts'
+import { claimDigest } from '../../../admin/notify/outbox.ts'
 import { sampleNotice } from '../../../admin/notify/sample.ts'
 import { teamsChannel } from '../../../admin/notify/teams/teams.ts'
 import type { DigestSettings, EmailSettings } from '../../../config/notify.ts'
@@ -105,6 +106,19 @@ test('at the opening of the hours, what waited for it; a question comes by itsel
   await one.round()
   expect(subjects('dana@acme.example').slice(1)).toEqual(['2 notices of the gate'])
   expect(subjects('raj@acme.example').filter(subject => subject.includes(id))).toHaveLength(1)
+})
+
+test('of several senders that reach for it at one moment one has all of it', async () => {
+  const id = await stage.ask()
+  await talk(id, ...Array.from({ length: 20 }, (_, at) => `and ${at}?`))
+  await plane().round()
+  const claim = { channel: 'mail', now: Date.UTC(2026, 0, 6, 9, 1), lease: Date.UTC(2026, 0, 6, 9, 2), limit: 500 }
+  const reach = () => claimDigest(stage.sql, claim)
+  const recipients = (await Promise.all([reach(), reach(), reach(), reach(), reach()])).flatMap(taken => {
+    return taken.length === 0 ? [] : [`${taken[0]?.recipient} ${taken.length}`]
+  })
+  expect(recipients.toSorted()).toEqual([...new Set(recipients)].toSorted())
+  expect(recipients[0]).toMatch(/ 20$/)
 })
 
 test('what a control plane had taken that died is told by the next one', async () => {
