@@ -20,7 +20,7 @@ export interface ProvedKey {
 export type SignIn = (proved: ProvedKey, show: (text: string) => void, gone: AbortSignal) => Promise<boolean>
 
 export interface LoginOptions extends IdentityOptions {
-  /** Absent: unknown keys are refused. */
+  /** Absent: unknown keys are refused, and whoever has no other is told how a key is registered. */
   readonly signIn?: SignIn
 }
 
@@ -45,6 +45,8 @@ export interface LoginEvents {
 
 const SIGN_IN_MILLISECONDS = 10 * 60_000
 const BANNER_CHARACTERS_MAX = 400
+const NO_KEY =
+  'None of the keys you showed is known here, or none is yours any more. An administrator of this gate can register one: drawbridge key add.'
 /** A key is asked about, then signed with; `none` comes first. Beyond that somebody only makes us look keys up. */
 const REQUESTS_PER_ATTEMPT = 3
 
@@ -64,7 +66,8 @@ export function login(
 ): void {
   const gone = new AbortController()
   connection.once('close', () => gone.abort())
-  const offered: AuthenticationType[] = ['publickey']
+  // Without sign-in the second is there for its text alone: who comes to it has no key that opened anything.
+  const offered: AuthenticationType[] = options.signIn ? ['publickey'] : ['publickey', 'keyboard-interactive']
   let attempts = 0
   let requests = 0
   let user: string | undefined
@@ -95,6 +98,7 @@ export function login(
     if (context.method === 'keyboard-interactive' && proved && options.signIn) {
       return keyboardInteractive(context, options.signIn, proved)
     }
+    if (context.method === 'keyboard-interactive' && !options.signIn && !told) return farewell(context)
     return refuse(context, { code: 'method', reason: `login by ${context.method} is not offered` })
   }
 
@@ -156,6 +160,16 @@ export function login(
       return refuse(context, { code: 'sign-in', reason: `the sign-in for key ${key.fingerprint} was not completed` })
     }
     return admit(context, who, presented)
+  }
+
+  /** The same sentence to everybody, so that it tells nothing of who is known; once. */
+  function farewell(context: KeyboardAuthContext): void {
+    told = true
+    answer(() =>
+      context.prompt([], 'Drawbridge', NO_KEY, () => {
+        answer(() => context.reject(['publickey']))
+      }),
+    )
   }
 
   /** A request that was overtaken by another is not accepted any more, and then nobody is logged in by it. */

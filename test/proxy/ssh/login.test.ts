@@ -77,7 +77,7 @@ describe('registered keys', () => {
     const sha1 = await whoami(gate, key, ['-o', 'PubkeyAcceptedAlgorithms=ssh-rsa'])
     expect(sha1.status).toBe(255)
     // OpenSSH heeds server-sig-algs and does not even try; a client that does is refused by `recognise`.
-    expect(sha1.stderr).toContain('Permission denied (publickey)')
+    expect(sha1.stderr).toContain('Permission denied')
     const insisting = lie(gate, { probe: key, present: key, sign: key, algorithm: 'ssh-rsa' })
     await expect(insisting).rejects.toThrow('authentication methods failed')
     await until(() => gate.refused.length > 0)
@@ -89,7 +89,7 @@ describe('registered keys', () => {
     const key = await makeKey('unknown', { folder: temporaryFolder('key') })
     const refused = await whoami(gate, key)
     expect(refused.status).toBe(255)
-    expect(refused.stderr).toContain('Permission denied (publickey).')
+    expect(refused.stderr).toContain('Permission denied')
     expect(await recorded(gate)).toEqual({
       kind: 'signin.refused',
       code: 'unknown-key',
@@ -105,6 +105,23 @@ describe('registered keys', () => {
     expect((await whoami(gate, key, [], 'bob')).status).toBe(0)
     await until(() => gate.refused.length === 4)
     expect(gate.refused.map(({ code }) => code)).toEqual(['unknown-key', 'key-expired', 'wrong-user', 'wrong-user'])
+  })
+
+  test('that are unknown are told how a key is registered, once, and every client the same', async () => {
+    const gate = await testFront()
+    const key = await makeKey('unknown', { folder: temporaryFolder('key') })
+    const expired = await makeKey('expired', { folder: temporaryFolder('key') })
+    gate.keys.set(expired.fingerprint, { principal: 'bob', expires: Date.now() - 1 })
+    const said = []
+    for (const shown of [key, expired]) {
+      const args = gate.ssh(shown).map(each => (each === 'BatchMode=yes' ? 'BatchMode=no' : each))
+      const { status, stderr } = await run('ssh', [...args, gate.host, 'whoami'])
+      expect(status).toBe(255)
+      expect(stderr.match(/drawbridge key add/g)).toHaveLength(1)
+      said.push(stderr)
+    }
+    expect(said[0]).toBe(said[1])
+    await until(() => gate.refused.length === 2)
   })
 
   test('behind others in an agent are found, and the ones before them leave no record', async () => {
