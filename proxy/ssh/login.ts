@@ -98,7 +98,7 @@ export function login(
     if (context.method === 'keyboard-interactive' && proved && options.signIn) {
       return keyboardInteractive(context, options.signIn, proved)
     }
-    if (context.method === 'keyboard-interactive' && !options.signIn && !told) return farewell(context)
+    if (context.method === 'keyboard-interactive' && !options.signIn) return farewell(context)
     return refuse(context, { code: 'method', reason: `login by ${context.method} is not offered` })
   }
 
@@ -164,12 +164,10 @@ export function login(
 
   /** The same sentence to everybody, so that it tells nothing of who is known; once. */
   function farewell(context: KeyboardAuthContext): void {
+    const over = () => answer(() => context.reject(['publickey']))
+    if (told) return over()
     told = true
-    answer(() =>
-      context.prompt([], 'Drawbridge', NO_KEY, () => {
-        answer(() => context.reject(['publickey']))
-      }),
-    )
+    answer(() => context.prompt([], 'Drawbridge', NO_KEY, over))
   }
 
   /** A request that was overtaken by another is not accepted any more, and then nobody is logged in by it. */

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Caller } from '../../admin/api/access.ts'
 import { castVote, withdrawRequest } from '../../admin/decide.ts'
@@ -405,8 +406,9 @@ describe('of two decisions at one moment', () => {
     for (let round = 0; round < ROUNDS; round++) {
       const { found } = await ask({ repository: `acme/w${round}` })
       const { id } = found.request
-      const both = round % 2 ? [vote(id, 'mona'), withdraw(id)] : [withdraw(id), vote(id, 'mona')]
-      await Promise.allSettled(both)
+      // Apart by more and more, so that both orders come about however long each takes to reach the database.
+      const late = async () => await setTimeout(round % 20).then(() => withdraw(id))
+      await Promise.allSettled(round % 2 ? [vote(id, 'mona'), late()] : [withdraw(id), vote(id, 'mona')])
       expect(await standingGrants(id), `round ${round}`).toBe(0)
       const { request, grants } = (await findRequest(engines.sql, id))!
       if (request.state === 'approved') approvedFirst++
