@@ -331,7 +331,7 @@ export type LedgerRecord =
       readonly grant?: string
       readonly reason: string
     }
-  /** A push found a ref where no recorded push had put it: somebody moved it past the gate. */
+  /** A push or a listing found a ref where no recorded push had put it: somebody moved it past the gate. */
   | {
       readonly kind: 'bypass.suspected'
       readonly by: string
@@ -340,7 +340,7 @@ export type LedgerRecord =
       /** Where the last recorded push left it, and where it was found. */
       readonly left: string
       readonly found: string
-      /** The push that found it, and whose it was; they did no wrong. */
+      /** The push or listing that found it, and whose it was; they did no wrong. */
       readonly operation: string
       readonly principal: string
       readonly reason: string

@@ -1,6 +1,7 @@
 import { newId } from '../audit/id.ts'
 import type { Action } from '../grant/grant.ts'
 import { limitsPaths } from '../grant/pattern.ts'
+import type { Bypasses } from './bypass.ts'
 import type { Client } from './client.ts'
 import type { Gate } from './gate.ts'
 import { rewriteAdvertisement } from './git/advertisement.ts'
@@ -54,7 +55,7 @@ function beforePush(operation: string): Wanted {
  */
 export async function advertise(
   client: Client,
-  gate: Gate,
+  { gate, bypasses }: { readonly gate: Gate; readonly bypasses?: Bypasses | undefined },
   upstream: Upstream,
   tips: Tips = new Map(),
 ): Promise<Served> {
@@ -64,13 +65,14 @@ export async function advertise(
   if ('kind' in session) return refuse(client, session)
   try {
     const view = toRead?.viewFor(session, gate.showsAll(client))
+    const listing = bypasses?.listing(session)
     const advertisement = rewriteAdvertisement(
       await upstream.advertise(session.signal),
       capabilities =>
         toRead ? fetchCapabilities(capabilities, view !== undefined) : pushCapabilities(capabilities, session),
       view && ((head, capabilities) => hideAdvertised(head, capabilities, noting(view, tips))),
     )
-    const how = await relay(advertisement, client.response, session, { framed: true })
+    const how = await relay(advertisement, client.response, session, { framed: true, ...listing })
     if (how === 'stopped') return stopped(client, session)
     // Not waited for: the client has its answer, and the gate waits for the record before it stops.
     void session.end({ result: 'ok' })

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import { newId } from '../audit/id.ts'
 import { advertise, failed, refuse, type Served, stopped, targetOf } from './advertise.ts'
 import { askToRead } from './asking.ts'
+import type { Bypasses } from './bypass.ts'
 import type { Client } from './client.ts'
 import type { Gate } from './gate.ts'
 import { hideListed, type View } from './git/hiderefs.ts'
@@ -33,6 +34,7 @@ export interface FetchOptions {
   readonly hostOf: HostOf
   /** Answers for many who ask for the same; absent: the host is asked by each. */
   readonly reuse?: Reuse | undefined
+  readonly bypasses?: Bypasses | undefined
 }
 
 /**
@@ -45,7 +47,7 @@ export async function fetch(client: Client, options: FetchOptions): Promise<Serv
   const host: Host = { ...options, upstream: releasable(connect), tips: new Map() }
   try {
     if (client.part !== 'exchange') {
-      const listed = await advertise(client, host.gate, host.upstream, host.tips)
+      const listed = await advertise(client, host, host.upstream, host.tips)
       if (listed.status !== 0 || client.part === 'advertise') return listed
     }
     return client.protocol === 2 ? await commands(client, host, operation) : await negotiate(client, host, operation)
@@ -161,7 +163,7 @@ interface Exchange {
 }
 
 async function one(client: Client, host: Host, exchange: Exchange): Promise<Served> {
-  const { gate, upstream } = host
+  const { gate, upstream, bypasses } = host
   const { wanted, sideband, asked } = exchange
   const session = await gate.open(client, wanted)
   if ('kind' in session) return refuse(client, asked ? askingToRead(client, session, asked) : session)
@@ -178,12 +180,14 @@ async function one(client: Client, host: Host, exchange: Exchange): Promise<Serv
       await session.end({ result: 'refused', reason: beyond.sentence })
       return refuse(client, beyond)
     }
+    const listing = asked ? undefined : bypasses?.listing(session)
     const given = await exchange.reuse?.(session)
     session.reuse = given?.reused
     const told = given?.answer ?? (await upstream.exchange(exchange.body(view), session.signal))
     const answer = view && !asked ? hideListed(told, exchange.format, noting(view, host.tips)) : told
     const how = await relay(answer, client.response, session, {
       framed: true,
+      ...listing,
       ...pack,
       // A use is a pack delivered: counted at its first byte, so that neither a listing nor a round of negotiation is one.
       before: () => {

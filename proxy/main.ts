@@ -21,11 +21,13 @@ import { createObservedBoard } from '../grant/observe.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
+import { createTipBoard } from '../grant/tips.ts'
 import { watchCuts } from '../grant/watch.ts'
 import type { Front } from './accept.ts'
 import { archive } from './archive.ts'
 import { followAuthority } from './authority.ts'
 import { autoRequests } from './autorequest.ts'
+import { watchBypasses } from './bypass.ts'
 import type { Serve } from './client.ts'
 import { controlPlane } from './control.ts'
 import { fetch } from './fetch.ts'
@@ -176,6 +178,7 @@ export async function main(
   // Loaded where it is wanted and nowhere else.
   const tracing = given.traces && (await import('./otlp.ts')).otlpTracing(given.traces, { name: given.name, log })
   owned.defer(() => tracing?.close())
+  const bypasses = watchBypasses({ board: createTipBoard({ redis }), emit, log })
   const gate = new Gate({
     ask: metrics.ask(ask => store.ask(ask)),
     emit,
@@ -193,6 +196,7 @@ export async function main(
     },
     onEnd: session => {
       board.close(session.operation)
+      bypasses.ended(session)
       metrics.onEnd(session)
       const { operation, principal, repository, action } = session.start
       const { bytesIn, bytesOut, reuse, outcome } = session
@@ -244,6 +248,7 @@ export async function main(
 
   const serving = {
     gate,
+    bypasses,
     hostOf,
     reuse,
     state: proofs,

@@ -3,6 +3,7 @@ import { newId } from '../audit/id.ts'
 import type { AskedUpdate, DoneUpdate } from '../audit/record.ts'
 import { advertise, fault, PUSH_ACTIONS, refuse, type Served, targetOf } from './advertise.ts'
 import { askFor } from './asking.ts'
+import type { Bypasses } from './bypass.ts'
 import type { Client } from './client.ts'
 import type { Gate } from './gate.ts'
 import { TRAILER_BYTES } from './git/objectid.ts'
@@ -25,6 +26,7 @@ export interface PushOptions extends ProofOptions {
   readonly gate: Gate
   /** Most ref updates in one push. */
   readonly commands: number
+  readonly bypasses?: Bypasses | undefined
 }
 
 /** What is read and thrown away of a push that was refused, so that git gets to its answer. Beyond, the connection is closed. */
@@ -40,7 +42,7 @@ export async function push(client: Client, options: PushOptions): Promise<Served
   const upstream = options.hostOf(client.repository)(targetOf(client, operation))
   try {
     if (client.part !== 'exchange') {
-      const listed = await advertise(client, options.gate, upstream)
+      const listed = await advertise(client, options, upstream)
       if (listed.status !== 0 || client.part === 'advertise') return listed
     }
     return await receive(client, upstream, operation, options)
@@ -118,7 +120,7 @@ async function land(
     },
     release: async whole => {
       heldBack = whole
-        ? ((await unproved()) ?? (await options.gate.again(session, { consume: true })))
+        ? ((await unproved()) ?? (await letGo(session, options)))
         : refusal(
             session.operation,
             'protocol',
@@ -157,6 +159,12 @@ async function land(
   }
   const { updates } = outcome(commands, wanted.updates, reported)
   return broken(client, commands, session, why, session.settled ? { updates } : {})
+}
+
+/** The last question; others learn meanwhile that its refs are about to move. */
+async function letGo(session: Session, { gate, bypasses }: PushOptions): Promise<Refusal | undefined> {
+  const [refused] = await Promise.all([gate.again(session, { consume: true }), bypasses?.pushing(session)])
+  return refused
 }
 
 interface Pushing extends Wanted {

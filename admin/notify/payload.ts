@@ -77,7 +77,7 @@ const finding = z.object({
   grant: z.string().optional(),
   ref: z.string().optional().describe('of a bypass: which ref was moved'),
   left: z.string().optional().describe('of a bypass: where the last recorded push left it'),
-  found: z.string().optional().describe('of a bypass: where the next push found it'),
+  found: z.string().optional().describe('of a bypass: where the next push or listing found it'),
 })
 
 const comment = z.object({

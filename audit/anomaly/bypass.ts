@@ -11,6 +11,8 @@ export interface Bypass {
   readonly left: string
   /** Where the next one found it. */
   readonly found: string
+  /** The sequence number of that recorded push. */
+  readonly since: number
 }
 
 /**
@@ -32,13 +34,16 @@ export function bypassesOf(end: Linked, before: readonly Linked[]): Bypass[] {
   for (const { ref, old } of landed(end)) {
     const landings = before
       .flatMap(entry =>
-        landed(entry).flatMap(update => (update.ref === ref ? [{ update, start: startOf(entry) }] : [])),
+        landed(entry).flatMap(update =>
+          update.ref === ref ? [{ update, start: startOf(entry), seq: entry.seq }] : [],
+        ),
       )
       .sort((a, b) => a.start - b.start)
     const last = landings.at(-1)
     // A later push has landed and is recorded already: it looked after what this one left.
     if (!last || last.start > startOf(end) || last.update.new === old) continue
-    if (!mayStandAt(old, ref, before.slice(last.start + 1))) found.push({ ref, left: last.update.new, found: old })
+    if (mayStandAt(old, ref, before.slice(last.start + 1))) continue
+    found.push({ ref, left: last.update.new, found: old, since: last.seq })
   }
   return found
 }

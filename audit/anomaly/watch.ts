@@ -1,7 +1,7 @@
 import type { Sql, TransactionSql } from 'postgres'
 import type { Linked } from '../chain.ts'
 import type { Forwarder } from '../forward/forwarder.ts'
-import { linked, list } from '../read.ts'
+import { linked, list, type Place } from '../read.ts'
 import type { Record } from '../record.ts'
 import { bypassesOf, LOOK_BACK_MAX } from './bypass.ts'
 import { type Fact, HISTORY_MAX, isLarge, type Span, unusual } from './detect.ts'
@@ -93,7 +93,8 @@ export function watchAnomalies({ sql, act }: WatchOptions): Forwarder {
       if (update.result !== 'ok') continue
       const near = await list(sql, { repository, ref: update.ref, action: 'push' }, { before: seq }, LOOK_BACK_MAX)
       const alone = { ...entry, record: { ...record, updates: [update] } }
-      for (const { ref, left, found: there } of bypassesOf(alone, near.reverse())) {
+      for (const { ref, left, found: there, since } of bypassesOf(alone, near.reverse())) {
+        if (await isTold(repository, ref, there, { after: since, to: seq - 1 })) continue
         const reason = `${ref} stood at ${there}, where no recorded push had put it`
         found.push({
           kind: 'bypass.suspected',
@@ -109,6 +110,12 @@ export function watchAnomalies({ sql, act }: WatchOptions): Forwarder {
       }
     }
     return found
+  }
+
+  /** Whether a listing showed it before this push did. */
+  async function isTold(repository: string, ref: string, there: string, place: Place): Promise<boolean> {
+    const told = await list(sql, { repository, kind: 'bypass.suspected' }, place, LOOK_BACK_MAX)
+    return told.some(({ record }) => record.kind === 'bypass.suspected' && record.ref === ref && record.found === there)
   }
 
   return {

@@ -82,7 +82,7 @@ export function gateOf(change: Partial<GateOptions> = {}): { gate: Gate; records
 export function openSession(
   response: Writable,
   change: Partial<Client> = {},
-  asked: Pick<Wanted, 'action'> = { action: 'fetch' },
+  asked: Pick<Wanted, 'action' | 'updates'> = { action: 'fetch' },
 ): Session {
   const { operation, action } = wanted(asked)
   const whose = client({ response, ...change })
@@ -99,6 +99,7 @@ export function openSession(
       origin: whose.caller.origin,
       protocol: whose.protocol,
       grants: ['g-1'],
+      ...(asked.updates && { updates: asked.updates }),
     },
     grants: [live()],
     emit: async () => {},

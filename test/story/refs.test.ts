@@ -1,8 +1,10 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { connectRedis, untilReady } from '../../grant/redis.ts'
+import { SETTLED_MILLISECONDS } from '../../proxy/bypass.ts'
 import { DELIM, FLUSH, line } from '../../proxy/git/pktline.ts'
-import { git, gitOk, makeRepository, refsOf } from '../support/git.ts'
-import { temporaryFolder } from '../support/program.ts'
+import { cloneRepository, commitFile, git, gitOk, makeRepository, refsOf } from '../support/git.ts'
+import { temporaryFolder, until } from '../support/program.ts'
 import { type Stand, type StartedProxy, startStand } from '../support/stand.ts'
 import { recordsOf, recordTold } from '../support/told.ts'
 import { operationIn, overSsh, post } from '../support/wire.ts'
@@ -146,3 +148,66 @@ test('git archive gives the refs of the window, named in full', async () => {
   // A tag of this name would be another tree.
   expect((await archive('main')).stderr).toContain('name one in full')
 })
+
+describe.each([
+  ['http', 'web'],
+  ['ssh', 'local'],
+] as const)('over %s, of a host behind %s', (transport, upstream) => {
+  test.each([0, 2] as const)(
+    'protocol %i: a branch moved past the gate is one alarm, by whoever lists it',
+    async version => {
+      const name = `moved-${version}-${transport}`
+      const host = await makeRepository(join(stand.folder, 'acme', `${name}.git`), {})
+      const own = `${upstream}/acme/${name}`
+      await stand.grant({ repository: own })
+      const remotes = await Promise.all([stand.proxies[0]!, reusing].map(proxy => stand.remote(transport, own, proxy)))
+      const [{ url, env }] = remotes as [(typeof remotes)[0]]
+      const list = async () => {
+        for (const each of remotes)
+          await gitOk(['-c', `protocol.version=${version}`, 'ls-remote', each.url], { env: each.env })
+      }
+      const work = await cloneRepository(url, { env })
+      // By both proxies in turn, listed in between.
+      for (const each of remotes) {
+        await commitFile(work)
+        await gitOk(['push', '-q', each.url, 'HEAD:main', 'HEAD:refs/heads/other'], { cwd: work, env: each.env })
+        await list()
+      }
+      await aMinutePasses(own)
+      await list()
+
+      const left = await gitOk(['rev-parse', 'main'], { cwd: host })
+      const found = await gitOk(['commit-tree', '-p', left, '-m', 'past the gate', 'main^{tree}'], { cwd: host })
+      await gitOk(['update-ref', 'refs/heads/main', found], { cwd: host })
+      await list()
+      const alarms = async () =>
+        (await stand.records()).filter(each => each.kind === 'bypass.suspected' && each.repository === own)
+      await until(async () => (await alarms()).length > 0, 'the alarm')
+
+      await aMinutePasses(own)
+      await gitOk(['pull', '-q', '--rebase', url, 'main'], { cwd: work, env })
+      await commitFile(work)
+      await gitOk(['push', '-q', url, 'HEAD:main'], { cwd: work, env })
+      await aMinutePasses(own)
+      await list()
+      expect(await alarms()).toMatchObject([{ ref: 'refs/heads/main', left, found, principal: 'alice' }])
+    },
+  )
+})
+
+/** For what is remembered of a repository's refs. */
+async function aMinutePasses(repository: string): Promise<void> {
+  const redis = connectRedis(stand.redis.url, () => {})
+  await untilReady(redis, 5_000)
+  const key = `db:tips:${repository}`
+  // Not before the last push is known to have ended.
+  const tips = await until(async () => {
+    const all = Object.entries(await redis.hgetall(key))
+    return all.length > 0 && all.every(([, value]) => value.endsWith(' -')) && all
+  })
+  for (const [ref, value] of tips) {
+    const [since, id] = value.split(' ')
+    await redis.hset(key, ref, `${Number(since) - 2 * SETTLED_MILLISECONDS} ${id} -`)
+  }
+  redis.disconnect()
+}

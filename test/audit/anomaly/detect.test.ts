@@ -134,7 +134,7 @@ describe('a ref that was moved past the gate', () => {
 
   test('is told by the push that found it', () => {
     const before = [...push('a', 1, 2), begins('b', 7, 8)]
-    expect(bypassesOf(ends('b', 7, 8), before)).toEqual([{ ref: 'refs/heads/main', left: id(2), found: id(7) }])
+    expect(bypassesOf(ends('b', 7, 8), before)).toMatchObject([{ ref: 'refs/heads/main', left: id(2), found: id(7) }])
   })
 
   test('also when it was put back to where a push had left it before', () => {

@@ -77,7 +77,10 @@ test('what is unusual becomes a record, once, though the answer to its commit is
   await until(async () => (await found('bypass.suspected')).length > 0, 'the findings')
   await first.close()
   const second = watch()
-  await write(push('op-3', '4', '5'))
+  // A listing has told of it before the push that finds it.
+  const [ref, repository, found5] = ['refs/heads/main', 'acme/app', { left: '5'.repeat(40), found: 'd'.repeat(40) }]
+  const about = { by: 'drawbridge', repository, ref, operation: 'op-l', principal: 'bob', reason: 'the host lists it' }
+  await write([...push('op-3', '4', '5'), { kind: 'bypass.suspected', ...about, ...found5 }, ...push('op-4', 'd', '6')])
   const isRead = () => second.state()[0]?.seq === writer.state().seq
   await until(async () => (await found('anomaly.found')).length > 1 && isRead(), 'the end')
   await second.close()
@@ -87,5 +90,6 @@ test('what is unusual becomes a record, once, though the answer to its commit is
   ])
   expect(await found('bypass.suspected')).toMatchObject([
     { ref: 'refs/heads/main', left: '3'.repeat(40), found: 'e'.repeat(40), operation: 'op-2' },
+    { operation: 'op-l', ...found5 },
   ])
 })
