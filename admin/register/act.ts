@@ -16,6 +16,8 @@ export interface Change {
   readonly sql: TransactionSql
   /** This happened; written to the ledger in the commit of the change itself. */
   record(record: Record): void
+  /** People are to hear of what somebody else has recorded. */
+  announce(record: Record): void
   /** Redis has to hear of it. */
   enact(subject: Subject): void
 }
@@ -45,16 +47,19 @@ export function createAct(options: {
     await sql.begin(async transaction => {
       const records: Record[] = []
       const subjects: Subject[] = []
+      const others: Record[] = []
       const result = await change({
         sql: transaction,
         record: record => void records.push(clean(record)),
+        announce: record => void others.push(record),
         enact: subject => void subjects.push(subject),
       })
       for (const [kind, ...subject] of subjects) {
         await transaction`insert into control.outbox (kind, subject) values (${kind}, ${subject}::text[])`
       }
       if (records.length > 0) await writeRecords(transaction, records)
-      if (records.length > 0) await announce?.(transaction, records)
+      const told = [...records, ...others]
+      if (told.length > 0) await announce?.(transaction, told)
       made = { result }
     })
     committed()

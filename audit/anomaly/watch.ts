@@ -16,9 +16,14 @@ const REFS_MAX = 20
 export interface WatchOptions {
   readonly sql: Sql
   /** Makes a change and the record of it in one commit. */
-  readonly act: (
-    change: (change: { readonly sql: TransactionSql; record(record: Record): void }) => Promise<void>,
-  ) => Promise<void>
+  readonly act: (change: (change: Change) => Promise<void>) => Promise<void>
+}
+
+interface Change {
+  readonly sql: TransactionSql
+  record(record: Record): void
+  /** People hear of what is on record already; of the same move of a ref once. */
+  announce(record: Record): void
 }
 
 /**
@@ -126,11 +131,15 @@ export function watchAnomalies({ sql, act }: WatchOptions): Forwarder {
     async send({ to, rows }) {
       const found: Record[] = []
       try {
-        for (const row of rows) found.push(...(await look(linked(row))))
-        if (found.length === 0) return
+        const entries = rows.map(linked)
+        for (const entry of entries) found.push(...(await look(entry)))
+        // Proxies record what their listings show, and tell nobody else.
+        const shown = entries.flatMap(({ record }) => (record.kind === 'bypass.suspected' ? [record] : []))
+        if (found.length === 0 && shown.length === 0) return
         await act(async change => {
           await change.sql`update audit.reader set seq = ${to}, sending = null, updated = now() where name = ${NAME}`
           for (const record of found) change.record(record)
+          for (const record of shown) change.announce(record)
         })
       } catch (cause) {
         // The same records come again: what was learnt from them must not count twice.

@@ -1,5 +1,6 @@
 import type { Sql } from 'postgres'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { announce } from '../../../admin/notify/announce.ts'
 import { createAct } from '../../../admin/register/act.ts'
 import { watchAnomalies } from '../../../audit/anomaly/watch.ts'
 import { cleaner } from '../../../audit/clean.ts'
@@ -40,7 +41,12 @@ async function write(records: readonly Record[]): Promise<void> {
 const found = async (kind: string) => (await list(sql, { kind }, { after: 0 })).map(({ record }) => record)
 
 function watch(lose = false) {
-  const act = createAct({ sql, clean: cleaner(), committed: () => writer.wake() })
+  const act = createAct({
+    sql,
+    clean: cleaner(),
+    announce: (transaction, records) => announce(transaction, records, Date.now()),
+    committed: () => writer.wake(),
+  })
   const once: typeof act = lose
     ? async change => {
         await act(change)
@@ -92,4 +98,8 @@ test('what is unusual becomes a record, once, though the answer to its commit is
     { ref: 'refs/heads/main', left: '3'.repeat(40), found: 'e'.repeat(40), operation: 'op-2' },
     { operation: 'op-l', ...found5 },
   ])
+  // One notice of each, whoever recorded it.
+  const notices = await sql`select content -> 'data' -> 'finding' ->> 'operation' as operation
+    from control.notice where event = 'bypass.suspected' order by 1`
+  expect(notices.map(({ operation }) => operation)).toEqual(['op-2', 'op-l'])
 })
