@@ -165,9 +165,9 @@ export function login(
   /** The same sentence to everybody, so that it tells nothing of who is known; once. */
   function farewell(context: KeyboardAuthContext): void {
     const over = () => answer(() => context.reject(['publickey']))
-    if (told) return over()
+    if (told) over()
+    else answer(() => context.prompt([], 'Drawbridge', NO_KEY, over))
     told = true
-    answer(() => context.prompt([], 'Drawbridge', NO_KEY, over))
   }
 
   /** A request that was overtaken by another is not accepted any more, and then nobody is logged in by it. */
