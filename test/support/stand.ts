@@ -87,7 +87,7 @@ export async function startStand(
   await store.putTokenKeys(JSON.stringify(publicKeySet(tokenKey)))
   await store.putKey({ fingerprint: key.fingerprint, principal: 'alice', expires: Date.now() + 3_600_000 })
 
-  const common = { connectTimeout: 5_000, idleTimeout: 60_000, connections: 16, hostKeys: [] as string[] }
+  const common = { connectTimeout: 5_000, idleTimeout: 300_000, connections: 16, hostKeys: [] as string[] }
   const upstreams = new Map<string, UpstreamSettings>([
     ['web', { ...common, name: 'web', url: new URL(nginx.url), credential: { type: 'basic', ...basic } }],
     [
