@@ -498,8 +498,9 @@ describe('over stock ssh, with nothing installed', () => {
     const { hostname, port } = new URL(proxy.urls.ssh ?? '')
     const args = [...sshOptions({ key: keys.kim ?? '' }), '-p', port, `git@${hostname}`]
     const tail = await startProgram('ssh', [...args, 'audit tail -f -n 0 --kind request.made --json'])
-    // It is not told when it has begun to follow, only what it follows.
-    const ask = () => ssh('dana', 'request', 'local/quick/tail', '--push')
+    // It is not told when it has begun to follow, only what it follows; and to ask for the same again makes no record.
+    let asked = 0
+    const ask = () => ssh('dana', 'request', `local/quick/tail-${asked++}`, '--push')
     await until(async () => (await ask()) && tail.output().includes('local/quick/tail'), 'the request in the tail')
     expect(JSON.parse(tail.output().split('\n')[0] ?? '')).toMatchObject({
       record: { kind: 'request.made', via: 'ssh' },
