@@ -1,13 +1,18 @@
 import { expect } from 'vitest'
 import type { Record } from '../../audit/record.ts'
 import { refsOf } from './git.ts'
+import { until } from './program.ts'
 import type { Stand } from './stand.ts'
 import { operationIn } from './wire.ts'
 
 /** The one record of the operation a person was told of; fails unless there is exactly one. */
 export async function recordTold(stand: Stand, text: string): Promise<Record> {
   const operation = operationIn(text)
-  const found = await recordsOf(stand, operation)
+  // Nobody waits for the record of a refusal that opened nothing.
+  const found = await until(async () => {
+    const records = await recordsOf(stand, operation)
+    return records.length > 0 && records
+  }, `a record of ${operation}`)
   expect(found, `records of ${operation}`).toHaveLength(1)
   return found[0]!
 }
