@@ -262,7 +262,8 @@ test('the review finds that every branch was given for a push to one, and says w
   const window = await until(async () => {
     const { stdout } = await control.run('root', 'drawbridge', 'review', '--json')
     const { found } = JSON.parse(stdout) as { found: { repository: string; findings: string[]; enough?: string[] }[] }
-    return found.find(({ repository }) => repository === 'local/self/push-ssh')
+    // Until its push is in the ledger the window counts as one that was not used.
+    return found.find(one => one.repository === 'local/self/push-ssh' && !one.findings.includes('unused'))
   }, 'the push to be in the ledger')
   expect(window).toMatchObject({
     findings: ['refs'],
