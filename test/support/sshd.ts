@@ -59,8 +59,8 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
     'KbdInteractiveAuthentication no',
     'PermitRootLogin prohibit-password',
     'AcceptEnv GIT_PROTOCOL',
-    // The account's own git settings must not decide a test.
-    'SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null',
+    // Neither the account's git settings nor the start-up files of its shell decide a test or a figure.
+    `SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME=${temporaryFolder('sshd-home')}`,
     'LogLevel VERBOSE',
     'MaxStartups 200',
     'MaxSessions 200',
