@@ -198,7 +198,11 @@ describe('a credential', () => {
     expect(stderr).toContain('remote: this gate needs a token of yours: any user name, the token as the password')
     expect(stderr).toContain('fatal: Authentication failed for')
     await untouched()
-    const signins = (await stand.records()).filter(record => record.kind === 'signin.refused')
+    // Nobody waits for this record: there was nobody yet to do something.
+    const signins = await until(async () => {
+      const records = (await stand.records()).filter(record => record.kind === 'signin.refused')
+      return records.length > 0 && records
+    }, 'the refused sign-in to be on record')
     expect(signins.at(-1)).toMatchObject({ code: 'credential', claimed: 'alice', origin: { transport: 'http' } })
     expect(JSON.stringify(signins)).not.toContain('not-a-token-of-this-gate')
   })

@@ -253,18 +253,22 @@ test.each(['http', 'ssh'] as const)(
     expect([approved.status, approved.stderr]).toEqual([0, expect.stringContaining('is approved')])
     expect([await pushing.ended, pushing.output()]).toEqual([0, expect.stringContaining('let through by')])
     expect((await refsOf(target))['refs/heads/main']).toBe(tip)
-    const made = (await ledger()).filter(record => record.kind === 'request.made' && record.request === id)
+    const made = await until(async () => {
+      const records = (await ledger()).filter(record => record.kind === 'request.made' && record.request === id)
+      return records.length > 0 && records
+    }, 'the request to be in the ledger')
     expect(made.map(summary)).toEqual(['request.made dana via refusal'])
   },
 )
 
 test('the review finds that every branch was given for a push to one, and says what would have been enough', async () => {
-  const window = await until(async () => {
-    const { stdout } = await control.run('root', 'drawbridge', 'review', '--json')
-    const { found } = JSON.parse(stdout) as { found: { repository: string; findings: string[]; enough?: string[] }[] }
-    // Until its push is in the ledger the window counts as one that was not used.
-    return found.find(one => one.repository === 'local/self/push-ssh' && !one.findings.includes('unused'))
-  }, 'the push to be in the ledger')
+  // A push is two operations, its listing and itself; with only the first on record the window was not used for what it allows.
+  const pushed = (record: Record) =>
+    record.kind === 'operation.end' && record.action === 'push' && record.repository === 'local/self/push-ssh'
+  await until(async () => (await ledger()).some(pushed), 'the push to be in the ledger')
+  const { stdout } = await control.run('root', 'drawbridge', 'review', '--json')
+  const { found } = JSON.parse(stdout) as { found: { repository: string; findings: string[]; enough?: string[] }[] }
+  const window = found.find(({ repository }) => repository === 'local/self/push-ssh')
   expect(window).toMatchObject({
     findings: ['refs'],
     enough: ['git access request local/self/push-ssh --push --ref main'],
