@@ -1,9 +1,8 @@
 import type { Logger } from 'pino'
 import { describeObserved, isObserved, NOTHING_OBSERVED, type ObservedBoard, readObserved } from '../grant/observe.ts'
+import { follow } from './follow.ts'
 import type { RefusalCode } from './refusal.ts'
 
-/** How soon a pilot begins and, what matters more, ends. */
-const LOOK_MILLISECONDS = 1_000
 /** So that nobody forgets it. */
 const REMIND_MILLISECONDS = 10 * 60_000
 
@@ -24,45 +23,39 @@ export interface Observing {
 /** Follows what the policy says is only observed. What Redis does not say, or says unreadably, is enforced. */
 export async function followObserved(options: {
   readonly board: Pick<ObservedBoard, 'get'>
-  /** Told of each change that comes later. */
   onChange(): void
   readonly log: Pick<Logger, 'warn' | 'error'>
   readonly lookEvery?: number
 }): Promise<Observing> {
-  const { board, onChange, log } = options
-  let text: string | undefined
+  const { board, log, ...rest } = options
   let observed = NOTHING_OBSERVED
 
-  /** Whether anything has changed. */
-  async function look(): Promise<boolean> {
-    const now = await board.get()
-    if (now === text) return false
-    text = now
-    try {
-      observed = readObserved(now)
-    } catch (error) {
-      observed = NOTHING_OBSERVED
-      log.error({ err: error }, 'what is only observed is not understood; everything is enforced')
-    }
-    remind()
-    return true
-  }
   function remind(): void {
     const patterns = describeObserved(observed)
     if (patterns.length > 0) log.warn({ patterns }, 'mode: observe: what would be refused here is let through')
   }
 
-  // A look that fails changes nothing: operations are refused anyhow while Redis is away.
-  const again = () => look().then(changed => changed && onChange())
-  await look().catch(() => {})
-  const timers = [
-    setInterval(() => void again().catch(() => {}), options.lookEvery ?? LOOK_MILLISECONDS),
-    setInterval(remind, REMIND_MILLISECONDS),
-  ]
-  for (const timer of timers) timer.unref()
+  const follower = await follow({
+    ask: () => board.get(),
+    take: text => {
+      try {
+        observed = readObserved(text)
+      } catch (error) {
+        observed = NOTHING_OBSERVED
+        log.error({ err: error }, 'what is only observed is not understood; everything is enforced')
+      }
+      remind()
+    },
+    ...rest,
+  })
+  const reminder = setInterval(remind, REMIND_MILLISECONDS)
+  reminder.unref()
   return {
     observes: (repository, code) => POLICYS_OWN.has(code) && isObserved(observed, repository),
     patterns: () => describeObserved(observed),
-    stop: () => timers.forEach(clearInterval),
+    stop: () => {
+      follower.stop()
+      clearInterval(reminder)
+    },
   }
 }
