@@ -112,21 +112,7 @@ async function wentOn({ git, landed }: Awaited<ReturnType<typeof push>>): Promis
 const message = (repository: string) =>
   JSON.stringify([...slack.messages.values()].filter(one => JSON.stringify(one).includes(repository)))
 
-/** What Slack sends when somebody presses Approve below the last message. */
-function press(user: string): object {
-  const actions = [...slack.messages.values()].at(-1)?.blocks.find(({ type }) => type === 'actions')
-  const button = actions?.type === 'actions' ? actions.elements[0] : undefined
-  const pressed = { action_id: button?.action_id, value: button?.value }
-  const common = { user: { id: user }, team: { id: 'T1' }, channel: { id: 'C1' } }
-  return { ...common, type: 'block_actions', trigger_id: slack.trigger(), actions: [pressed] }
-}
-/** And then the form that it opened. */
-function submit(user: string): object {
-  const { callback_id, private_metadata } = slack.views.at(-1) ?? {}
-  const state = { values: { reason: { text: { value: 'go on' } } } }
-  const view = { callback_id, private_metadata, state }
-  return { user: { id: user }, team: { id: 'T1' }, type: 'view_submission', view }
-}
+/** Hands over what Slack sends. */
 async function deliver(payload: object): Promise<string> {
   const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString()
   const answer = await fetch(`${gate.url}/channels/approvals`, { method: 'POST', headers: slack.sign(body), body })
@@ -138,14 +124,14 @@ test('a refused push appears in Slack; strangers change nothing; the approver le
   const pushing = await push('slack')
   await until(() => message(pushing.repository) !== '[]')
   expect(message(pushing.repository)).toContain('nothing on record here')
-  const stale = press('UEVE')
+  const stale = slack.press('UEVE')
   await deliver(stale)
   expect(slack.whispers).toMatchObject([{ user: 'UEVE', text: expect.stringContaining('does not know who you are') }])
-  await deliver(press('URAJ'))
-  expect(await deliver(submit('URAJ'))).toContain('not among those who are asked')
+  await deliver(slack.press('URAJ'))
+  expect(await deliver(slack.submit('URAJ'))).toContain('not among those who are asked')
   expect(await pushing.landed()).toBe(false)
-  await deliver(press('UMONA'))
-  expect(await deliver(submit('UMONA'))).toContain('Your approval is counted.')
+  await deliver(slack.press('UMONA'))
+  expect(await deliver(slack.submit('UMONA'))).toContain('Your approval is counted.')
   await wentOn(pushing)
   await until(() =>
     message(pushing.repository).includes('Approved by mona. Ends in 30 minutes, or when idle for 10. dana:'),

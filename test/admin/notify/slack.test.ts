@@ -77,11 +77,6 @@ afterEach(async () => {
 const refusals = async () => (await stage.records('channel.refused')).map(({ code }) => code)
 const stateOf = async (id: string) => (await findRequest(stage.sql, id))?.request.state
 const shown = () => JSON.stringify([...slack.messages.values()].at(-1))
-const button = (label: string) => {
-  const actions = [...slack.messages.values()].at(-1)?.blocks.find(({ type }) => type === 'actions')
-  const found = actions?.type === 'actions' ? actions.elements.find(({ text }) => text.text === label) : undefined
-  return found ?? { action_id: 'none', value: '{}' }
-}
 
 async function deliver(body: string, headers = slack.sign(body)) {
   const response = await fetch(`${base}/channels/approvals`, { method: 'POST', headers, body })
@@ -90,30 +85,8 @@ async function deliver(body: string, headers = slack.sign(body)) {
 }
 const form = (payload: object) => new URLSearchParams({ payload: JSON.stringify(payload) }).toString()
 
-const press = (label: string, user: string, team = 'T1') => {
-  const { action_id, value } = button(label)
-  return form({
-    type: 'block_actions',
-    user: { id: user },
-    team: { id: team },
-    trigger_id: slack.trigger(),
-    channel: { id: 'C1' },
-    actions: [{ action_id, value }],
-  })
-}
-const submit = (user: string, reason: string | null, team = 'T1') => {
-  const view = slack.views.at(-1)
-  return form({
-    type: 'view_submission',
-    user: { id: user },
-    team: { id: team },
-    view: {
-      callback_id: view?.callback_id,
-      private_metadata: view?.private_metadata,
-      state: { values: { reason: { text: { value: reason } } } },
-    },
-  })
-}
+const press = (title: string, user: string, team = 'T1') => form({ ...slack.press(user, title), team: { id: team } })
+const submit = (user: string, reason: string | null) => form(slack.submit(user, reason))
 
 describe('a request', () => {
   test('appears with all it takes to decide; the approver decides with a reason; the message says who and until when', async () => {

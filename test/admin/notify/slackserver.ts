@@ -96,6 +96,10 @@ export interface SlackServer {
   deaf: boolean
   /** A trigger as a button press brings it; good for three seconds and one view. */
   trigger(): string
+  /** What Slack sends when a member presses a button, below the last message or the one that tells of `about`. */
+  press(member: string, title?: string, about?: string): Record<string, unknown>
+  /** What it sends with the form that was opened last. */
+  submit(member: string, reason?: string | null): Record<string, unknown>
   /** The headers of a body that Slack sends. */
   sign(body: string, at?: number, type?: string): Record<string, string>
   /** Whether this is a view Slack would show in answer to a form. */
@@ -251,6 +255,27 @@ export async function startSlack(): Promise<SlackServer> {
       const id = `${++count}.trigger`
       triggers.set(id, Date.now())
       return id
+    },
+    press: (member, title = 'Approve', about = '') => {
+      const told = [...server.messages.values()].findLast(one => JSON.stringify(one).includes(about))
+      const buttons = told?.blocks.flatMap(one => (one.type === 'actions' ? one.elements : [])) ?? []
+      const pressed = buttons.find(one => one.text.text === title)
+      if (pressed === undefined) throw new Error(`no message ${about} with a button ${title}`)
+      const { action_id, value } = pressed
+      return {
+        type: 'block_actions',
+        user: { id: member },
+        team: { id: 'T1' },
+        trigger_id: server.trigger(),
+        channel: { id: 'C1' },
+        actions: [{ action_id, value }],
+      }
+    },
+    submit: (member, reason = 'go on') => {
+      const { callback_id, private_metadata } = server.views.at(-1) ?? {}
+      const state = { values: { reason: { text: { value: reason } } } }
+      const filled = { callback_id, private_metadata, state }
+      return { type: 'view_submission', user: { id: member }, team: { id: 'T1' }, view: filled }
     },
     sign: (body, at = Date.now(), type = 'application/x-www-form-urlencoded') => {
       const timestamp = String(Math.floor(at / 1_000))

@@ -51,28 +51,6 @@ async function asked(over = {}) {
   await sender.round()
   return id
 }
-const press = (user: string) => {
-  const actions = [...slack.messages.values()].at(-1)?.blocks.find(({ type }) => type === 'actions')
-  const { action_id = '', value = '' } = (actions?.type === 'actions' && actions.elements[0]) || {}
-  return {
-    type: 'block_actions',
-    user: { id: user },
-    team: { id: 'T1' },
-    trigger_id: slack.trigger(),
-    channel: { id: 'C1' },
-    actions: [{ action_id, value }],
-  }
-}
-const submit = (user: string) => {
-  const { callback_id, private_metadata } = slack.views.at(-1) ?? {}
-  const state = { values: { reason: { text: { value: 'go on' } } } }
-  return {
-    type: 'view_submission',
-    user: { id: user },
-    team: { id: 'T1' },
-    view: { callback_id, private_metadata, state },
-  }
-}
 /** What Slack was answered to this. */
 async function answered(envelope: string): Promise<Record<string, unknown> | undefined> {
   const found = () => slack.acknowledged.find(({ envelope_id }) => envelope_id === envelope)
@@ -82,11 +60,11 @@ async function answered(envelope: string): Promise<Record<string, unknown> | und
 
 test('by the connection the gate opened an approver decides, and somebody it does not know changes nothing', async () => {
   const id = await asked()
-  expect(await answered(slack.envelope('interactive', press('UMONA')))).toEqual({})
-  await answered(slack.envelope('interactive', press('UOTHER')))
-  await answered(slack.envelope('interactive', submit('UOTHER')))
+  expect(await answered(slack.envelope('interactive', slack.press('UMONA')))).toEqual({})
+  await answered(slack.envelope('interactive', slack.press('UOTHER')))
+  await answered(slack.envelope('interactive', slack.submit('UOTHER')))
   expect((await requestOf(id))?.state).toBe('requested')
-  const answer = await answered(slack.envelope('interactive', submit('UMONA')))
+  const answer = await answered(slack.envelope('interactive', slack.submit('UMONA')))
   expect(slack.takesView(answer?.view)).toBe(true)
   expect(JSON.stringify(answer)).toContain('Your approval is counted.')
   expect((await requestOf(id))?.votes).toMatchObject([{ voter: { person: 'mona' }, comment: 'go on' }])
@@ -100,11 +78,11 @@ test('/access is answered there too', async () => {
 
 test('what Slack sends again is acknowledged again and done once', async () => {
   const id = await asked({ repository: 'acme/two' })
-  await answered(slack.envelope('interactive', press('UMONA'), 'first'))
-  slack.envelope('interactive', press('UMONA'), 'first')
+  await answered(slack.envelope('interactive', slack.press('UMONA'), 'first'))
+  slack.envelope('interactive', slack.press('UMONA'), 'first')
   await until(() => slack.acknowledged.length === 2)
   expect(slack.views).toHaveLength(1)
-  const form = submit('UMONA')
+  const form = slack.submit('UMONA')
   for (let times = 0; times < 3; times++) slack.envelope('interactive', form, 'second')
   await until(() => slack.acknowledged.length === 5)
   expect((await requestOf(id))?.votes).toHaveLength(1)
@@ -113,8 +91,8 @@ test('what Slack sends again is acknowledged again and done once', async () => {
 
 test('what failed for a reason of ours is not acknowledged, and is done when Slack sends it again', async () => {
   const id = await asked()
-  await answered(slack.envelope('interactive', press('UMONA')))
-  const form = submit('UMONA')
+  await answered(slack.envelope('interactive', slack.press('UMONA')))
+  const form = slack.submit('UMONA')
   slack.busy = true
   const calls = slack.calls.length
   slack.envelope('interactive', form, 'again')
@@ -131,12 +109,12 @@ test('Slack is answered in time although the work takes longer, and the vote cou
   await sender.close()
   await open(100)
   const id = await asked()
-  await answered(slack.envelope('interactive', press('UMONA')))
+  await answered(slack.envelope('interactive', slack.press('UMONA')))
   let release = () => {}
   slack.hold = new Promise(resolve => {
     release = resolve
   })
-  const answer = await answered(slack.envelope('interactive', submit('UMONA')))
+  const answer = await answered(slack.envelope('interactive', slack.submit('UMONA')))
   expect(JSON.stringify(answer)).toContain('The gate is slow just now')
   expect((await requestOf(id))?.state).toBe('requested')
   release()
@@ -150,8 +128,8 @@ describe('the connection', () => {
     await until(() => slack.sockets.length === 1 && slack.sockets[0] !== first)
     expect(slack.fewest).toBe(1)
     const id = await asked()
-    await answered(slack.envelope('interactive', press('UMONA')))
-    await answered(slack.envelope('interactive', submit('UMONA')))
+    await answered(slack.envelope('interactive', slack.press('UMONA')))
+    await answered(slack.envelope('interactive', slack.submit('UMONA')))
     expect((await requestOf(id))?.state).toBe('approved')
   })
 
@@ -167,7 +145,7 @@ describe('the connection', () => {
 
   test('outlives whatever comes over it, and none of that decides anything', async () => {
     const id = await asked()
-    const pressed = press('UMONA')
+    const pressed = slack.press('UMONA')
     for (const text of [
       '',
       'null',
