@@ -7,16 +7,15 @@ import { cleaner } from '../../audit/clean.ts'
 import { newId } from '../../audit/id.ts'
 import { migrate } from '../../deploy/migrate.ts'
 import type { Grant } from '../../grant/grant.ts'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore, type Store } from '../../grant/store.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
 export const HOUR = 3_600_000
 
 /** A control plane's engines for one test file. */
 export interface Engines {
-  readonly server: Server
+  readonly server: ConnectedRedis
   readonly database: Postgres
   readonly redis: Redis
   readonly store: Store
@@ -32,9 +31,8 @@ export interface Engines {
 }
 
 export async function startEngines(redisArgs: readonly string[] = []): Promise<Engines> {
-  const [server, database] = await Promise.all([startRedis({ args: redisArgs }), startPostgres()])
-  const redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  const [server, database] = await Promise.all([startConnectedRedis({ args: redisArgs }), startPostgres()])
+  const redis = server.client
   const sql = postgres(database.url, { max: 4, onnotice: () => {} })
   await migrate(sql, new URL('../../deploy/migrations', import.meta.url).pathname)
   const store = createStore({ redis })
@@ -88,7 +86,6 @@ export async function startEngines(redisArgs: readonly string[] = []): Promise<E
     },
     stop: async () => {
       for (const enact of enacts.splice(0)) await enact.close()
-      redis.disconnect()
       await sql.end()
       await Promise.all([server.stop(), database.stop()])
     },

@@ -1,23 +1,18 @@
 import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Ask, Grant } from '../../grant/grant.ts'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore, type Store } from '../../grant/store.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let store: Store
 
 beforeAll(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  server = await startConnectedRedis()
+  redis = server.client
 })
-afterAll(async () => {
-  redis?.disconnect()
-  await server?.stop()
-})
+afterAll(() => server?.stop())
 beforeEach(async () => {
   await redis.flushall()
   store = createStore({ redis })

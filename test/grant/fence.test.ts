@@ -3,25 +3,21 @@ import { join } from 'node:path'
 import type { Redis } from 'ioredis'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Ask, Grant } from '../../grant/grant.ts'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
+import { untilReady } from '../../grant/redis.ts'
 import { createStore, type Store } from '../../grant/store.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let store: Store
 
 beforeEach(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  server = await startConnectedRedis()
+  redis = server.client
   store = createStore({ redis })
 })
 
-afterEach(async () => {
-  redis.disconnect()
-  await server.stop()
-})
+afterEach(() => server?.stop())
 
 const ask: Ask = { principal: 'alice', credentials: [], repository: 'acme/api', actions: ['fetch'] }
 

@@ -3,25 +3,20 @@ import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Action, Grant } from '../../grant/grant.ts'
 import { checkRepositoryPattern, matchesRepository } from '../../grant/pattern.ts'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore, type Store } from '../../grant/store.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let store: Store
 
 beforeAll(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  server = await startConnectedRedis()
+  redis = server.client
   store = createStore({ redis })
 })
 
-afterAll(async () => {
-  redis?.disconnect()
-  await server?.stop()
-})
+afterAll(() => server?.stop())
 
 // The store as it is meant, in a few lines. Windows are either open for hours, over, or yet to come, so that Redis's clock and
 // the test's need not agree to the millisecond.

@@ -1,27 +1,22 @@
 import fc from 'fast-check'
 import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createTipBoard, type Landed, TIPS_MAX, type TipBoard } from '../../grant/tips.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
 const REPOSITORY = 'acme/app'
 const MAIN = 'refs/heads/main'
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let board: TipBoard
 
 beforeAll(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  server = await startConnectedRedis()
+  redis = server.client
   board = createTipBoard({ redis })
 })
-afterAll(async () => {
-  redis?.disconnect()
-  await server?.stop()
-})
+afterAll(() => server?.stop())
 beforeEach(() => redis.flushall())
 
 const tip = async (ref = MAIN) => (await board.standing(REPOSITORY)).get(ref)?.id

@@ -6,26 +6,24 @@ import { createSessionBoard, cutSession, listSessions } from '../../grant/sessio
 import { createStore } from '../../grant/store.ts'
 import { type Watch, watchCuts } from '../../grant/watch.ts'
 import { until } from '../support/program.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let listening: Redis
 let watch: Watch | undefined
 let heard: { cuts: CutNotice[]; back: number; silence: number; errors: string[] }
 
 beforeEach(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
+  server = await startConnectedRedis()
+  redis = server.client
   listening = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
   heard = { cuts: [], back: 0, silence: 0, errors: [] }
 })
 
 afterEach(async () => {
   await watch?.close()
   watch = undefined
-  redis.disconnect()
   listening.disconnect()
   await server.stop()
 })

@@ -4,14 +4,14 @@ import type { Redis } from 'ioredis'
 import pino from 'pino'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { DoneUpdate, Record } from '../../audit/record.ts'
-import { connectRedis, untilReady } from '../../grant/redis.ts'
+import { connectRedis } from '../../grant/redis.ts'
 import { createTipBoard, type TipBoard } from '../../grant/tips.ts'
 import { watchBypasses } from '../../proxy/bypass.ts'
 import { FLUSH, line } from '../../proxy/git/pktline.ts'
 import { relay } from '../../proxy/relay.ts'
 import type { Result } from '../../proxy/session.ts'
 import { until } from '../support/program.ts'
-import { type Redis as Server, startRedis } from '../support/redis.ts'
+import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
 import { openSession } from './attempt.ts'
 import { splitAt, trickle } from './git/split.ts'
 
@@ -19,22 +19,18 @@ const MAIN = 'refs/heads/main'
 const id = (digit: number | string, length = 40) => String(digit).repeat(length)
 const log = pino({ level: 'silent' })
 
-let server: Server
+let server: ConnectedRedis
 let redis: Redis
 let board: TipBoard
 let records: Record[]
 let fails: boolean
 
 beforeAll(async () => {
-  server = await startRedis()
-  redis = connectRedis(server.url, () => {})
-  await untilReady(redis, 5_000)
+  server = await startConnectedRedis()
+  redis = server.client
   board = createTipBoard({ redis })
 })
-afterAll(async () => {
-  redis?.disconnect()
-  await server?.stop()
-})
+afterAll(() => server?.stop())
 beforeEach(async () => {
   await redis.flushall()
   records = []

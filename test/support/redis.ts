@@ -1,4 +1,6 @@
 import { join } from 'node:path'
+import type { Redis as Client } from 'ioredis'
+import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { accepts, freePort, type Program, startProgram, temporaryFolder, until, untilAccepting } from './program.ts'
 
 export interface Redis {
@@ -57,4 +59,21 @@ export async function startRedis(options: RedisOptions = {}): Promise<Redis> {
       program = await start()
     },
   }
+}
+
+export interface ConnectedRedis extends Redis {
+  /** Let go of by `stop`. */
+  readonly client: Client
+}
+
+/** The same, and a client of it that is ready. */
+export async function startConnectedRedis(options?: RedisOptions): Promise<ConnectedRedis> {
+  const server = await startRedis(options)
+  const client = connectRedis(server.url, () => {})
+  await untilReady(client, 5_000)
+  const stop = async () => {
+    client.disconnect()
+    await server.stop()
+  }
+  return { ...server, client, stop }
 }
