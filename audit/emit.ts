@@ -9,6 +9,8 @@ import { openSpool, type Spool } from './spool.ts'
 /** Records and bytes waiting to become durable; beyond either the next is turned away at once. */
 const QUEUE_RECORDS_MAX = 20_000
 const QUEUE_BYTES_MAX = 64 << 20
+/** How long an end that nobody waits for waits for another record to go with: half of all commits are saved, and the next start never finds one under way. */
+const COMPANY_MILLISECONDS = 10
 /** In one commit. Half of what may come at once, so that the next ones are spelled while the database takes these. */
 const BATCH_RECORDS_MAX = 500
 const BATCH_BYTES_MAX = 8 << 20
@@ -126,6 +128,9 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   let lastError: Error | undefined
   let closing = false
   let wake = () => {}
+  /** Something in the queue is to be sent now. */
+  let urgent = false
+  let company: NodeJS.Timeout | undefined
   let draining: Promise<void> | undefined
   let drained = Promise.withResolvers<void>()
   if (mode === 'direct') drained.resolve()
@@ -148,14 +153,22 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
       const expires = performance.now() + EMIT_WAIT_MILLISECONDS
       queue.push({ ...spelled, at, expires, resolve, reject, rejected: false })
       queuedBytes += body.length
-      wake()
+      if (nobodyWaits(record)) company ??= setTimeout(hurry, COMPANY_MILLISECONDS)
+      else hurry()
     })
+  }
+
+  function hurry(): void {
+    clearTimeout(company)
+    company = undefined
+    urgent = true
+    wake()
   }
 
   /** The one loop that sends. */
   async function run(): Promise<void> {
     while (!closing || queue.length > 0 || unsettled) {
-      if (queue.length === 0 && !unsettled) {
+      if (!unsettled && (queue.length === 0 || !urgent)) {
         await new Promise<void>(resolve => {
           wake = resolve
         })
@@ -186,6 +199,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     }
     const waiting = queue.slice(0, count)
     queue = queue.slice(count)
+    urgent = queue.length > 0
     queuedBytes -= bytes
     const records = waiting.map(({ record, body, at }): Numbered => ({ proxy, boot, n: next++, at, record, body }))
     return { waiting, records, doubtful: false }
@@ -291,6 +305,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   function putBack(batch: Batch): void {
     unnumber(batch)
     queue = [...batch.waiting.filter(one => !one.rejected || outlivesCaller(one.record)), ...queue]
+    urgent = true
     queuedBytes = queue.reduce((bytes, { body }) => bytes + body.length, 0)
   }
 
@@ -353,7 +368,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     }),
     async close() {
       closing = true
-      wake()
+      hurry()
       await running
       await draining
       clearInterval(sweeper)
@@ -367,6 +382,11 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
 function shareOfQueue(record: Record): number {
   if (record.kind === 'operation.end') return 1
   return record.kind === 'operation.refused' || record.kind === 'signin.refused' ? 0.5 : 0.8
+}
+
+/** Before the end of a push is durable its client is not told how it went; nothing else ends while somebody waits for the record. */
+function nobodyWaits(record: Record): boolean {
+  return record.kind === 'operation.end' && record.action !== 'push'
 }
 
 /** Records of what has already happened are true whether or not anybody still waits for them. */

@@ -3,18 +3,24 @@ import type { OperationEnd, OperationStart } from './record.ts'
 
 // Ends that are not written by whoever ran the operation.
 
+/** What an end repeats of its start. */
+export type Subject = Pick<OperationStart, 'operation' | 'principal' | 'repository' | 'service' | 'action'>
+
+export function subjectOf({ operation, principal, repository, service, action }: OperationStart): Subject {
+  return { operation, principal, repository, service, action }
+}
+
 /** For a start whose caller was told no, and which was written all the same. */
 export function endOfRefused(start: OperationStart): OperationEnd {
-  return endOf(start, 'refused', 'the ledger did not confirm the start in time')
+  return endOf(subjectOf(start), 'refused', 'the ledger did not confirm the start in time')
 }
 
 /** For an operation whose proxy died. */
 export function endOfInterrupted({ body }: OpenOperation): OperationEnd {
-  return endOf(JSON.parse(body) as OperationStart, 'interrupted', 'the proxy died while it ran')
+  // An earlier version kept the whole start.
+  return endOf(subjectOf(JSON.parse(body) as OperationStart), 'interrupted', 'the proxy died while it ran')
 }
 
-function endOf(start: OperationStart, result: OperationEnd['result'], reason: string): OperationEnd {
-  const { operation, principal, repository, service, action } = start
-  const counts = { bytesIn: 0, bytesOut: 0, milliseconds: 0 }
-  return { kind: 'operation.end', operation, principal, repository, service, action, result, reason, ...counts }
+function endOf(subject: Subject, result: OperationEnd['result'], reason: string): OperationEnd {
+  return { kind: 'operation.end', ...subject, result, reason, bytesIn: 0, bytesOut: 0, milliseconds: 0 }
 }

@@ -1,5 +1,6 @@
 import type { Sql, TransactionSql } from 'postgres'
 import { canonical } from './canonical.ts'
+import { subjectOf } from './ending.ts'
 import { facets } from './facets.ts'
 import type { Record } from './record.ts'
 
@@ -17,10 +18,12 @@ export interface Numbered {
   readonly body: string
 }
 
+/** An operation without an end. */
 export interface OpenOperation {
   readonly operation: string
   readonly boot: string
   readonly started: Date
+  /** JSON of a `Subject`. */
   readonly body: string
 }
 
@@ -42,68 +45,79 @@ export async function insertRecords(
   records: readonly Numbered[],
   attempt: 'first' | 'again' = 'again',
 ): Promise<void> {
+  const batch = withEffects(records)
   // As one parameter: an array for each column took half as much CPU again to write down.
-  const rows = withEffects(records).map(({ record, at, ...row }) => ({
+  const rows = batch.map(({ record, at, ...row }) => ({
     ...row,
     ...facets(record),
     at: new Date(at).toISOString(),
   }))
+  const opens = batch.some(({ effect }) => effect === 'open')
+  const closes = batch.some(({ effect }) => effect === 'close')
   // A plan that is kept was made while these tables were nearly empty, and reads through all of them for each of a thousand records.
   const prepare = records.length < PLANNED_RECORDS_MIN
-  await sql.unsafe(attempt === 'first' ? INSERT_FIRST : INSERT_AGAIN, [JSON.stringify(rows)], { prepare })
+  await sql.unsafe(insertStatement(attempt, opens, closes), [JSON.stringify(rows)], { prepare })
 }
 
-const NOT_THERE_YET = `
-  select batch.* from batch left join audit.source using (proxy, boot)
-  where batch.n > coalesce(source.last, 0)
-    and not exists (
-      select from audit.inbox where inbox.proxy = batch.proxy and inbox.boot = batch.boot and inbox.n = batch.n)`
+const COLUMNS = 'proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body'
 
-// Without `on conflict` a number that was sent before, against what the caller says, is an error and not passed over in silence.
-const INSERT_FIRST = insertStatement('select * from batch')
-const INSERT_AGAIN = `${insertStatement(NOT_THERE_YET)} on conflict (proxy, boot, n) do nothing`
-
-function insertStatement(fresh: string): string {
+/** The statement for a batch: one that opens or closes nothing does not look whether it does, which is half of a single record's work. */
+function insertStatement(attempt: 'first' | 'again', opens: boolean, closes: boolean): string {
   return `
-    with batch as materialized (
+    with batch as (
       select * from json_to_recordset($1::text::json) as row (
         proxy text, boot text, n bigint, at timestamptz, kind text, operation text, principal text, actor text,
-        repository text, action text, result text, grants text[], refs text[], body text, effect text, otherwise text)
-    ),
-    fresh as materialized (${fresh}),
+        repository text, action text, result text, grants text[], refs text[], body text, effect text, aside text)
+    )
+    ${attempt === 'again' ? NOT_THERE_YET : ', fresh as (select * from batch)'}
+    ${opens ? STARTED : ''}
+    ${closes ? ENDED : ''}
+    insert into audit.inbox (${COLUMNS})
+    select ${COLUMNS} from ${closes ? 'judged' : 'fresh'}
+    -- Whatever the server's default is, this commit waits for the disk.
+    cross join (select set_config('synchronous_commit', 'on', true)) as durable
+    order by n
+    ${attempt === 'again' ? 'on conflict (proxy, boot, n) do nothing' : '-- A number that was sent before, against what the caller says, is an error.'}`
+}
+
+const NOT_THERE_YET = `,
+    fresh as materialized (
+      select batch.* from batch left join audit.source using (proxy, boot)
+      where batch.n > coalesce(source.last, 0)
+        and not exists (
+          select from audit.inbox where inbox.proxy = batch.proxy and inbox.boot = batch.boot and inbox.n = batch.n)
+    )`
+
+const STARTED = `,
     started as (
       insert into audit.open_operation (operation, proxy, boot, started, body)
-      select operation, proxy, boot, at, body from fresh where effect = 'open'
+      select operation, proxy, boot, at, aside from fresh where effect = 'open'
       on conflict do nothing
-    ),
+    )`
+
+const ENDED = `,
     ended as (
       delete from audit.open_operation using fresh
       where fresh.effect = 'close' and open_operation.operation = fresh.operation
       returning fresh.operation
     ),
-    judged as (
+    told as (
       -- Not a join: the planner takes the batch for one record, and would compare each end with every other.
       select fresh.*, effect = 'close' and operation not in (select operation from ended) as duplicate from fresh
-    )
-    insert into audit.inbox
-      (proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body)
-    select
-      proxy, boot, n, at,
-      case when duplicate then 'ledger.duplicate' else kind end,
-      operation,
-      case when duplicate then null else principal end,
-      case when duplicate then null else actor end,
-      case when duplicate then null else repository end,
-      case when duplicate then null else action end,
-      case when duplicate then null else result end,
-      grants,
-      case when duplicate then null else refs end,
-      case when duplicate then otherwise else body end
-    from judged
-    -- Whatever the server's default is, this commit waits for the disk.
-    cross join (select set_config('synchronous_commit', 'on', true)) as durable
-    order by n`
-}
+    ),
+    judged as (
+      select
+        proxy, boot, n, at, operation, grants,
+        case when duplicate then 'ledger.duplicate' else kind end as kind,
+        case when duplicate then null else principal end as principal,
+        case when duplicate then null else actor end as actor,
+        case when duplicate then null else repository end as repository,
+        case when duplicate then null else action end as action,
+        case when duplicate then null else result end as result,
+        case when duplicate then null else refs end as refs,
+        case when duplicate then aside else body end as body
+      from told
+    )`
 
 /** Operations of this proxy that an earlier run left open. */
 export async function openOperations(sql: Sql, proxy: string, boot: string): Promise<OpenOperation[]> {
@@ -120,7 +134,8 @@ export async function openProxies(sql: Sql): Promise<string[]> {
 
 interface Row extends Numbered {
   readonly effect: Effect
-  readonly otherwise: string | null
+  /** Of what opens: what is kept for its end. Of what closes: what is written instead where nothing is open. */
+  readonly aside: string | null
 }
 
 /**
@@ -137,15 +152,16 @@ function withEffects(records: readonly Numbered[]): Row[] {
     const { record } = row
     if (record.kind === 'operation.start') {
       started.add(record.operation)
-      return { ...row, effect: (lastEnd.get(record.operation) ?? -1) > i ? 'none' : 'open', otherwise: null }
+      if ((lastEnd.get(record.operation) ?? -1) > i) return { ...row, effect: 'none', aside: null }
+      return { ...row, effect: 'open', aside: JSON.stringify(subjectOf(record)) }
     }
-    if (record.kind !== 'operation.end') return { ...row, effect: 'none', otherwise: null }
+    if (record.kind !== 'operation.end') return { ...row, effect: 'none', aside: null }
     const duplicate: Record = { kind: 'ledger.duplicate', operation: record.operation }
     if (ended.has(record.operation)) {
-      return { ...row, record: duplicate, body: canonical(duplicate), effect: 'none', otherwise: null }
+      return { ...row, record: duplicate, body: canonical(duplicate), effect: 'none', aside: null }
     }
     ended.add(record.operation)
-    if (started.has(record.operation)) return { ...row, effect: 'none', otherwise: null }
-    return { ...row, effect: 'close', otherwise: canonical(duplicate) }
+    if (started.has(record.operation)) return { ...row, effect: 'none', aside: null }
+    return { ...row, effect: 'close', aside: canonical(duplicate) }
   })
 }

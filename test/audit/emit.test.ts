@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Sql } from 'postgres'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { createEmitter, type EmitterOptions } from '../../audit/emit.ts'
 import { loadHeadKey } from '../../audit/head.ts'
 import { insertRecords } from '../../audit/inbox.ts'
@@ -63,6 +63,47 @@ test('a thousand records emitted at once are all in the inbox, numbered without 
   expect((await inbox()).map(row => row.n)).toEqual(upTo(1000))
   expect(commits).toBeLessThan(20)
   expect(await open()).toEqual([])
+})
+
+const fetched = { service: 'upload-pack', action: 'fetch' } as const
+
+test('an end that nobody waits for goes with the next record in one commit, and by itself when none comes', async () => {
+  let commits = 0
+  const { emit, close } = await emitter({ committed: () => commits++ })
+  await Promise.all([emit(start('op-1', fetched)), emit(start('op-2', fetched))])
+  const ends = emit(end('op-1', fetched))
+  await emit(start('op-3', fetched))
+  await ends
+  expect(commits).toBe(2)
+  expect(await inbox()).toMatchObject([
+    { n: 1, operation: 'op-1' },
+    { n: 2, operation: 'op-2' },
+    { n: 3, kind: 'operation.end', operation: 'op-1' },
+    { n: 4, kind: 'operation.start', operation: 'op-3' },
+  ])
+  await emit(end('op-2', fetched))
+  // Closing does not leave one behind.
+  void emit(end('op-3', fetched))
+  await close()
+  expect(commits).toBe(4)
+  expect(await open()).toEqual([])
+})
+
+test('the end of a push is not kept waiting: its client is told how it went when that is durable', async () => {
+  const { emit, close } = await emitter()
+  vi.useFakeTimers({ toFake: ['setTimeout'] })
+  try {
+    await emit(start('op-1'))
+    await emit(end('op-1'))
+    const waiting = emit(end('op-never-started', fetched))
+    const first = await Promise.race([waiting.then(() => 'written'), sql`select 1`.then(() => 'waiting')])
+    expect(first).toBe('waiting')
+    vi.advanceTimersByTime(10)
+    await waiting
+  } finally {
+    vi.useRealTimers()
+    await close()
+  }
 })
 
 test('a record is in the database, with the commit waiting for the disk, when emit resolves', async () => {

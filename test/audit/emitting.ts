@@ -15,7 +15,7 @@ async function operate(lane: number): Promise<void> {
     await emit(start(operation))
     writeSync(1, `${operation}\n`)
     if (i % 3 === 0) await new Promise(resolve => setTimeout(resolve, 2))
-    await emit(end(operation))
+    await emit(end(operation, lane % 2 === 0 ? {} : { service: 'upload-pack', action: 'fetch' }))
   }
 }
 await Promise.all([recovering, ...Array.from({ length: 8 }, (_, lane) => operate(lane))])
