@@ -71,7 +71,7 @@ export function whyNoVote(ballot: Ballot, voter: Voter): string | undefined {
 export function tally(ballot: Ballot, votes: readonly Vote[]): Tally {
   const steps = slotsOf(ballot)
   const slots = steps.flat()
-  const filled = fillable(slots, approving(ballot, votes))
+  const filled = new Set(seating(slots, approving(ballot, votes)).values())
   let before = 0
   const open = steps.map(step => {
     const waiting = step.filter((_, index) => !filled.has(before + index))
@@ -87,6 +87,13 @@ export function tally(ballot: Ballot, votes: readonly Vote[]): Tally {
   }
 }
 
+/** Whose approvals fill the plan, as the principals they voted as: whoever is one more than it takes is not among them. */
+export function approversOf(ballot: Ballot, votes: readonly Vote[]): readonly string[] {
+  const approvals = approving(ballot, votes)
+  const seats = seating(slotsOf(ballot).flat(), approvals)
+  return approvals.filter(approval => seats.has(approval)).map(({ voter }) => voter.principal)
+}
+
 /** The slots of each step, with those who joined by escalation. */
 function slotsOf({ plan, escalatedTo = [] }: Ballot): readonly (readonly Slot[])[] {
   return plan.steps.map(({ slots }) => slots.map(slot => [...slot, ...escalatedTo]))
@@ -97,8 +104,14 @@ function authoritiesOf(voter: Voter, involved: readonly string[]): readonly Auth
   return [voter, ...voter.standsInFor.filter(({ person }) => !involved.includes(person))]
 }
 
-/** One entry for each person who approves: by what they may. */
-function approving(ballot: Ballot, votes: readonly Vote[]): readonly (readonly Authority[])[] {
+interface Approval {
+  readonly voter: Voter
+  /** By what they may. */
+  readonly by: readonly Authority[]
+}
+
+/** One for each person who approves. */
+function approving(ballot: Ballot, votes: readonly Vote[]): readonly Approval[] {
   const people = new Map<string, Voter>()
   for (const { voter, says } of votes) {
     if (says === 'approve' && whyNoVote(ballot, voter) === undefined) people.set(voter.person, voter)
@@ -110,7 +123,7 @@ function approving(ballot: Ballot, votes: readonly Vote[]): readonly (readonly A
       ({ person }) => person === voter.person || !used.has(person),
     )
     for (const { person } of lent) used.add(person)
-    return lent
+    return { voter, by: lent }
   })
 }
 
@@ -120,25 +133,25 @@ function fills(authority: Authority, approver: Approver): boolean {
 }
 
 /**
- * Which slots can be filled by a different person each, as many as possible and earlier ones first. First come, first
+ * Which approval fills which slot, a different one each, as many slots as possible and earlier ones first. First come, first
  * served would spend the one person who is in both groups on the slot that somebody else could have filled. (Kuhn's
  * augmenting paths; a slot that was filled stays filled, only by whom may change.)
  */
-function fillable(slots: readonly Slot[], voters: readonly (readonly Authority[])[]): ReadonlySet<number> {
-  const slotOf = new Map<number, number>()
-  const seat = (slot: number, tried: Set<number>): boolean => {
-    for (const [voter, authorities] of voters.entries()) {
-      if (tried.has(voter) || !slots[slot]!.some(approver => authorities.some(authority => fills(authority, approver))))
-        continue
-      tried.add(voter)
-      const sitting = slotOf.get(voter)
+function seating(slots: readonly Slot[], approvals: readonly Approval[]): ReadonlyMap<Approval, number> {
+  const slotOf = new Map<Approval, number>()
+  const seat = (slot: number, tried: Set<Approval>): boolean => {
+    for (const approval of approvals) {
+      const may = slots[slot]!.some(approver => approval.by.some(authority => fills(authority, approver)))
+      if (!may || tried.has(approval)) continue
+      tried.add(approval)
+      const sitting = slotOf.get(approval)
       if (sitting === undefined || seat(sitting, tried)) {
-        slotOf.set(voter, slot)
+        slotOf.set(approval, slot)
         return true
       }
     }
     return false
   }
   for (const slot of slots.keys()) seat(slot, new Set())
-  return new Set(slotOf.values())
+  return slotOf
 }

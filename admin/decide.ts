@@ -12,7 +12,7 @@ import type { Standing } from './policy.ts'
 import type { Act, Change } from './register/act.ts'
 import { countOpenGrants, writeEnd, writeGrant } from './register/grants.ts'
 import { findLock } from './register/locks.ts'
-import { lockRequest, type RegisteredRequest, recordOf, saveRequest } from './register/requests.ts'
+import { approvalOf, lockRequest, type RegisteredRequest, recordOf, saveRequest } from './register/requests.ts'
 import { ownerOf } from './register/services.ts'
 import { ballotOf, type Event, next, type Request } from './request.ts'
 import { personBehind, voterOf, withInvolved } from './voter.ts'
@@ -198,6 +198,7 @@ async function openWindows(change: Change, request: Request, by: string): Promis
   }
   const reason =
     [ticket, asked.reason].filter(text => text !== undefined && text !== '').join(' ') || `asked for in ${id}`
+  const approval = approvalOf(request)
   const limits = {
     ...(idle !== undefined && { idle }),
     ...(uses !== undefined && { uses }),
@@ -205,6 +206,7 @@ async function openWindows(change: Change, request: Request, by: string): Promis
   }
   for (const { repository, actions, refs, starts, expires } of opening) {
     const span = { starts, expires, ...limits }
-    await writeGrant(change, { id: newId('g'), principal, repository, actions, refs, ...span, reason, request: id }, by)
+    const grant = { id: newId('g'), principal, repository, actions, refs, ...span, reason, ...approval }
+    await writeGrant(change, grant, by)
   }
 }

@@ -1,7 +1,7 @@
 import { notFound, Problem } from './api/problem.ts'
 import type { Change } from './register/act.ts'
 import { writeExtension } from './register/grants.ts'
-import { lockRequest } from './register/requests.ts'
+import { approvalOf, lockRequest } from './register/requests.ts'
 import { next, type Request } from './request.ts'
 
 /**
@@ -15,10 +15,12 @@ export async function lengthenWindows(change: Change, extension: Request, by: st
   if (found === undefined) throw notFound('request', id)
   const { request, refused } = next(found.request, { kind: 'extend', at: now, extension })
   if (refused !== undefined) throw new Problem(409, 'request-over', refused)
+  const answers = approvalOf(extension)
   for (const [index, grant] of found.grants.entries()) {
     const expires = request.windows[index]?.expires ?? grant.expires
     if (grant.ended !== undefined || expires <= grant.expires) continue
-    const done = await writeExtension(change, { id: grant.id, expires, by, reason: `${extension.id}: ${reason}` }, now)
+    const longer = { id: grant.id, expires, by, reason: `${extension.id}: ${reason}`, answers }
+    const done = await writeExtension(change, longer, now)
     if (done === 'ended') throw new Problem(409, 'grant-over', `${grant.id} is over; ask for a new window`)
   }
 }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { type Approver, NOBODY, type Plan } from '../config/policy/approvers.ts'
 import { occurrences, RECURRENCES_MAX, type Weekly } from '../config/policy/hours.ts'
-import type { Action, Bounds, PathList } from '../grant/grant.ts'
-import { type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
+import { type Action, APPROVERS_MAX, type Bounds, type PathList } from '../grant/grant.ts'
+import { approversOf, type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
 import {
   extendWindow,
   isOpen,
@@ -95,6 +95,8 @@ export interface Request {
   readonly lapses: number
   readonly escalated: boolean
   readonly votes: readonly Vote[]
+  /** Of one that is approved: by whose approvals, as `Grant.approvers`. Absent where it was approved before this was kept. */
+  readonly approvers?: readonly string[]
   readonly windows: readonly Window[]
   readonly review?: Review
 }
@@ -299,8 +301,11 @@ function whyRefused(request: Request, cast: Vote): string | undefined {
 }
 
 function approve(request: Request, at: number): Request {
-  const approved = move(request, 'approve')
-  if (approved.state !== 'approved' || request.asked.extends !== undefined) return approved
+  const moved = move(request, 'approve')
+  if (moved.state !== 'approved') return moved
+  const approvers = approversOf(ballotOf(request), request.votes).slice(0, APPROVERS_MAX)
+  const approved = { ...moved, approvers }
+  if (request.asked.extends !== undefined) return approved
   return { ...approved, windows: windowsOf(request.asked, at) }
 }
 

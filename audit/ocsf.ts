@@ -2,6 +2,7 @@ import type { Linked } from './chain.ts'
 import { facets } from './facets.ts'
 import { linked, type StoredRow } from './read.ts'
 import type { Record } from './record.ts'
+import { approvalText } from './sentence.ts'
 
 // Open Cybersecurity Schema Framework: classes API Activity (6003) and Authentication (3002).
 const SCHEMA_VERSION = '1.3.0'
@@ -53,12 +54,22 @@ function ocsfEvent(entry: Linked): object {
       logged_time: Date.parse(entry.recorded),
       ...(facts.operation ? { correlation_uid: facts.operation } : {}),
     },
-    actor: { user: { name } },
+    actor: { user: { name }, ...authorizationsOf(record) },
     ...(signin ? { user: { name } } : { api: { operation: record.kind, service: { name: 'drawbridge' } } }),
     src_endpoint: origin ? { ip: origin.address } : { name: entry.proxy },
     ...(facts.repository ? { resources: [{ name: facts.repository, type: 'repository' }] } : {}),
     ...('reason' in record && record.reason ? { message: record.reason } : {}),
   }
+}
+
+/** Why it was allowed: the policy in its version, and by it the window, its request and who approved that. */
+function authorizationsOf(record: Record): object {
+  if (record.kind !== 'operation.start' || record.under === undefined) return {}
+  const authorizations = record.under.map(approval => {
+    const version = approval.policy === undefined ? {} : { version: approval.policy }
+    return { decision: 'allowed', policy: { name: 'access to Git', ...version, desc: approvalText(approval) } }
+  })
+  return { authorizations }
 }
 
 function activityOf(record: Record): number {

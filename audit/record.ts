@@ -61,6 +61,16 @@ export interface ObservedRefusal {
   readonly reason: string
 }
 
+/** A grant that answers a request, and who said yes to that. */
+export interface Approval {
+  readonly grant: string
+  readonly request: string
+  /** By whose approvals, as the principals they voted as; none where the policy opens by itself. Absent: not known of an old grant. */
+  readonly approvers?: readonly string[]
+  /** The version of the policy it was decided by. */
+  readonly policy?: string
+}
+
 interface Operation {
   /** The operation's id; also in every message a person sees. */
   readonly operation: string
@@ -77,6 +87,8 @@ export interface OperationStart extends Operation {
   readonly protocol: 0 | 1 | 2
   /** The grants it runs under. */
   readonly grants: readonly string[]
+  /** Those of them that answer a request. More time for one is told by its `grant.extended`. */
+  readonly under?: readonly Approval[]
   readonly updates?: readonly AskedUpdate[]
   readonly fetch?: FetchDetail
   readonly pushOptions?: readonly string[]
@@ -147,6 +159,9 @@ export type ControlRecord =
       readonly paths?: readonly (readonly string[])[]
       readonly reason: string
       readonly request?: string
+      /** Of the request, as in `Approval`. */
+      readonly approvers?: readonly string[]
+      readonly policy?: string
     }
   | {
       readonly kind: 'grant.extended'
@@ -155,6 +170,10 @@ export type ControlRecord =
       readonly principal: string
       readonly expires: string
       readonly reason: string
+      /** The request for more time, where there was one; who approved it, by which version of the policy. */
+      readonly request?: string
+      readonly approvers?: readonly string[]
+      readonly policy?: string
     }
   | {
       readonly kind: 'grant.ended'

@@ -109,6 +109,11 @@ const request = {
   via: via.optional(),
 }
 
+const approval = {
+  approvers: texts.optional().describe('by whose approvals the request was; none where the policy opens by itself'),
+  policy: text.optional().describe('the version of the policy the request was decided by'),
+}
+
 type Members = { readonly [name: string]: z.ZodType }
 
 /** What each kind consists of beside its `kind`. A kind that is missing here does not compile. */
@@ -119,6 +124,10 @@ const MEMBERS = {
     origin,
     protocol: z.literal([0, 1, 2]),
     grants: texts,
+    under: z
+      .array(z.strictObject({ grant: text, request: text, ...approval }))
+      .optional()
+      .describe('those of the grants that answer a request'),
     updates: asked.optional(),
     fetch: fetchDetail.optional(),
     pushOptions: texts.optional(),
@@ -153,8 +162,17 @@ const MEMBERS = {
     paths: paths.optional(),
     reason: text,
     request: text.optional(),
+    ...approval,
   },
-  'grant.extended': { by, grant: text, principal: text, expires: time, reason: text },
+  'grant.extended': {
+    by,
+    grant: text,
+    principal: text,
+    expires: time,
+    reason: text,
+    request: text.optional(),
+    ...approval,
+  },
   'grant.ended': {
     by,
     grant: text,

@@ -35,8 +35,15 @@ export interface Grant {
   readonly reason: string
   /** The request this grant answers, where there was one. */
   readonly request?: string
+  /** By whose approvals that request opened it, as the principals they voted as; none where the policy opens by itself. */
+  readonly approvers?: readonly string[]
+  /** The version of the policy that request was decided by. */
+  readonly policy?: string
   readonly bounds?: Bounds
 }
+
+/** Of more approvers than these a grant names the first. */
+export const APPROVERS_MAX = 100
 
 /** Patterns of paths, with `!` in front of what may not be changed; see `paths.ts`. */
 export type PathList = readonly string[]

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Redis, Result } from 'ioredis'
 import { watchClock } from './clock.ts'
-import type { Answer, Ask, CutNotice, Grant, LiveGrant } from './grant.ts'
+import { type Answer, APPROVERS_MAX, type Ask, type CutNotice, type Grant, type LiveGrant } from './grant.ts'
 import { type LockedNetwork, lockOfNetwork } from './network.ts'
 import { answered, StoreError } from './redis.ts'
 
@@ -306,8 +306,20 @@ export function createStore(options: {
 
 function liveGrant(json: string, expires: string, left: string, lastUsed: number): LiveGrant {
   const grant: Grant = { ...(JSON.parse(json) as Grant), expires: Number(expires) }
+  if (!tellsItsApproval(grant)) {
+    throw new StoreError('failed', `grant ${grant.id} says in no form of ours who approved it; put it again`)
+  }
   const ends = grant.idle === undefined ? grant.expires : Math.min(grant.expires, lastUsed + grant.idle)
   return left === '' ? { ...grant, ends } : { ...grant, ends, left: Number(left) }
+}
+
+/** A name or version longer than this is none of ours. */
+const WORD_CHARACTERS_MAX = 1_000
+
+/** It goes into every record of the grant's use as it stands, so it has to be what the ledger means by it, and bounded. */
+function tellsItsApproval({ approvers = [], policy = '' }: Grant): boolean {
+  const isWord = (word: unknown) => typeof word === 'string' && word.length <= WORD_CHARACTERS_MAX
+  return isWord(policy) && Array.isArray(approvers) && approvers.length <= APPROVERS_MAX && approvers.every(isWord)
 }
 
 /** FNV-1a, so that every process puts a principal into the same bucket. */

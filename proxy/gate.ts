@@ -1,5 +1,5 @@
 import { newId } from '../audit/id.ts'
-import type { Emit, OperationRefused, OperationStart } from '../audit/record.ts'
+import type { Approval, Emit, OperationRefused, OperationStart } from '../audit/record.ts'
 import type { Answer, Ask, CutNotice, LiveGrant } from '../grant/grant.ts'
 import type { AfterRefusal } from './autorequest.ts'
 import { isFor, whyNotHere } from './bounds.ts'
@@ -92,6 +92,7 @@ export class Gate {
     const judged = await stepOf(trace, 'gate', () => this.#judgeOrWait(client, wanted))
     if (judged.kind === 'refusal') return this.#record(client, wanted, judged, trace)
 
+    const under = underOf(judged.grants)
     const start: OperationStart = {
       kind: 'operation.start',
       operation: wanted.operation,
@@ -103,6 +104,7 @@ export class Gate {
       origin: client.caller.origin,
       protocol: client.protocol,
       grants: judged.grants.map(grant => grant.id),
+      ...(under && { under }),
       ...(wanted.updates && { updates: wanted.updates }),
       ...(wanted.fetch && { fetch: wanted.fetch }),
       ...(wanted.pushOptions?.length && { pushOptions: wanted.pushOptions }),
@@ -400,6 +402,17 @@ export class Gate {
 
 // setTimeout's own bound; a longer wait would fire at once.
 const MAX_TIMER = 2 ** 31 - 1
+
+/** What is known of the requests these grants answer; undefined where none does. */
+function underOf(grants: readonly LiveGrant[]): Approval[] | undefined {
+  let under: Approval[] | undefined
+  for (const { id, request, approvers, policy } of grants) {
+    if (request === undefined) continue
+    under ??= []
+    under.push({ grant: id, request, ...(approvers && { approvers }), ...(policy !== undefined && { policy }) })
+  }
+  return under
+}
 
 function endSentence(refused: Refusal, reason: string): string {
   if (refused.code !== 'no-grant' && refused.code !== 'ref-refused') return refused.sentence

@@ -24,14 +24,17 @@ export interface GrantFilters {
   readonly limit: number
 }
 
+/** The request that a grant, or more time of it, answers; who approved that, and by which version of the policy. */
+export type Approval = Pick<Grant, 'request' | 'approvers' | 'policy'>
+
 /** Writes a grant down. Redis hears of it after the commit. */
 export async function issueGrant(act: Act, grant: Grant, by: string): Promise<void> {
   await act(async change => await writeGrant(change, grant, by))
 }
 
-/** The same as part of a larger change. */
+/** The same as part of a larger change. Who approved its request, and the policy's version, stand with that request. */
 export async function writeGrant(change: Change, grant: Grant, by: string): Promise<void> {
-  const { id, principal, repository, actions, refs, idle, uses, reason, request, bounds } = grant
+  const { id, principal, repository, actions, refs, idle, uses, reason, request, approvers, policy, bounds } = grant
   const [starts, expires] = [new Date(grant.starts), new Date(grant.expires)]
   await change.sql`
     insert into control.grant
@@ -56,6 +59,8 @@ export async function writeGrant(change: Change, grant: Grant, by: string): Prom
     ...(bounds?.paths && { paths: bounds.paths }),
     reason,
     ...(request !== undefined && { request }),
+    ...(approvers && { approvers }),
+    ...(policy !== undefined && { policy }),
   })
   change.enact(['grant', id])
 }
@@ -91,13 +96,21 @@ export async function writeEnd(change: Change, { id, how, by, reason }: End): Pr
   return 'done'
 }
 
+/** Grants with what the request they answer knows: `where` and all that follows it speak of the grants alone. */
+const grants = (sql: Sql | Change['sql']) => sql`
+  select held.*, answered.* from control.grant as held
+  left join lateral (
+    select content->'approvers' as approvers, content #>> '{conditions,policy}' as policy
+    from control.request where id = held.request
+  ) as answered on true`
+
 /** The grants that answer these requests, the oldest first. */
 export async function grantsOfRequests(
   sql: Sql | Change['sql'],
   requests: readonly string[],
 ): Promise<RegisteredGrant[]> {
   if (requests.length === 0) return []
-  const rows = await sql<GrantRow[]>`select * from control.grant where request = any(${[...requests]}) order by id`
+  const rows = await sql<GrantRow[]>`${grants(sql)} where request = any(${[...requests]}) order by id`
   return rows.map(registered)
 }
 
@@ -106,6 +119,8 @@ interface Extension {
   readonly expires: number
   readonly by: string
   readonly reason: string
+  /** The request for more time, where there was one. */
+  readonly answers?: Approval
 }
 
 /**
@@ -127,7 +142,7 @@ export async function writeExtension(
   extension: Extension,
   now: number,
 ): Promise<'done' | 'ended' | 'unknown' | 'nearer'> {
-  const { id, by, reason } = extension
+  const { id, by, reason, answers = {} } = extension
   const expires = new Date(extension.expires)
   const [row] = await change.sql<{ principal: string; ended: Date | null; expires: Date }[]>`
     select principal, ended, expires from control.grant where id = ${id} for update`
@@ -136,7 +151,8 @@ export async function writeExtension(
   if (row.expires >= expires) return 'nearer'
   await change.sql`update control.grant set expires = ${expires} where id = ${id}`
   const { principal } = row
-  change.record({ kind: 'grant.extended', by, grant: id, principal, expires: expires.toISOString(), reason })
+  const until = expires.toISOString()
+  change.record({ kind: 'grant.extended', by, grant: id, principal, expires: until, reason, ...answers })
   change.enact(['grant', id])
   return 'done'
 }
@@ -187,7 +203,7 @@ async function endByItself(change: Change, { id, how, reason }: Over): Promise<v
 }
 
 export async function findGrant(sql: Sql | Change['sql'], id: string): Promise<RegisteredGrant | undefined> {
-  const [row] = await sql<GrantRow[]>`select * from control.grant where id = ${id}`
+  const [row] = await sql<GrantRow[]>`${grants(sql)} where id = ${id}`
   return row && registered(row)
 }
 
@@ -195,7 +211,7 @@ export async function findGrant(sql: Sql | Change['sql'], id: string): Promise<R
 export async function listGrants(sql: Sql, filters: GrantFilters): Promise<RegisteredGrant[]> {
   const { principal, repository, open, before, limit } = filters
   const rows = await sql<GrantRow[]>`
-    select * from control.grant
+    ${grants(sql)}
     where true
     ${principal === undefined ? sql`` : sql`and principal = ${principal}`}
     ${repository === undefined ? sql`` : sql`and repository = ${repository}`}
@@ -221,7 +237,7 @@ export async function* grantsToRestore(
   let last = ''
   for (;;) {
     const rows = await sql<GrantRow[]>`
-      select * from control.grant
+      ${grants(sql)}
       where ended is ${open ? sql`null` : sql`not null`} and expires > ${new Date(now)} and id > ${last}
       order by id limit ${page}`
     if (rows.length === 0) return
@@ -230,7 +246,7 @@ export async function* grantsToRestore(
   }
 }
 
-/** Open grants whose end depends on how they are used. */
+/** Open grants whose end depends on how they are used; asked for every second, and not what their requests know. */
 export async function grantsThatMayEnd(sql: Sql): Promise<RegisteredGrant[]> {
   const rows = await sql<GrantRow[]>`
     select * from control.grant where ended is null and (idle_ms is not null or uses is not null or bounds->'bytes' is not null)`
@@ -280,6 +296,8 @@ interface GrantRow {
   readonly uses: number | null
   readonly reason: string
   readonly request: string | null
+  readonly approvers?: string[] | null
+  readonly policy?: string | null
   readonly bounds: Bounds | null
   readonly issued: Date
   readonly issued_by: string
@@ -310,6 +328,8 @@ function registered(row: GrantRow): RegisteredGrant {
     ...(row.uses !== null && { uses: row.uses }),
     reason: row.reason,
     ...(row.request !== null && { request: row.request }),
+    ...(row.approvers && { approvers: row.approvers }),
+    ...(row.policy && { policy: row.policy }),
     ...(row.bounds !== null && { bounds: row.bounds }),
     issued: row.issued.getTime(),
     issuedBy: row.issued_by,

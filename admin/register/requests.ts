@@ -3,7 +3,7 @@ import type { ControlRecord, Via } from '../../audit/record.ts'
 import { type AskedFor, dedupeKey, escalatesAt, type Request, type RequestState } from '../request.ts'
 import type { Window } from '../window.ts'
 import type { Change } from './act.ts'
-import { grantsOfRequests, type RegisteredGrant } from './grants.ts'
+import { type Approval, grantsOfRequests, type RegisteredGrant } from './grants.ts'
 
 /** A request as Postgres has it, with the grants that answer it: `request.windows[i]` is what `grants[i]` makes of a window. */
 export interface RegisteredRequest {
@@ -163,6 +163,11 @@ export function recordOf(
     ...(rule !== '' && { rule }),
     ...(via && { via }),
   }
+}
+
+/** What a grant says of the request that it answers. */
+export function approvalOf({ id, approvers, conditions: { policy } }: Request): Approval {
+  return { request: id, ...(approvers && { approvers }), policy }
 }
 
 interface RequestRow {

@@ -13,7 +13,7 @@ import { sweepRequests } from '../../admin/sweep.ts'
 import { loadPolicy } from '../../config/policy/load.ts'
 import { isObserved } from '../../grant/observe.ts'
 import { GRANTS_PER_PRINCIPAL_MAX } from '../../grant/store.ts'
-import { temporaryFolder } from '../support/program.ts'
+import { temporaryFolder, until } from '../support/program.ts'
 import { type Engines, HOUR, startEngines } from './control.ts'
 
 const POLICY = `
@@ -92,11 +92,18 @@ describe('a request', () => {
     expect(await standingGrants(id)).toBe(0)
     await vote(id, 'raj')
     await enact.settle(5_000)
-    expect(await engines.store.live('dana')).toMatchObject([{ repository: 'acme/two', request: id, reason: 'PAY-1' }])
+    const { policy } = standing as Extract<Standing, { kind: 'policy' }>
+    const approval = { request: id, approvers: ['mona', 'raj'], policy: policy.version }
+    const live = [{ repository: 'acme/two', reason: 'PAY-1', ...approval }]
+    expect(await engines.store.live('dana')).toMatchObject(live)
+    // Redis lost everything, and is told again by somebody who was not there when it was decided.
+    await engines.redis.flushall()
+    await until(() => engines.store.confirmed(), 'Redis to be told')
+    expect(await engines.store.live('dana')).toMatchObject(live)
+    expect(await engines.records('grant.issued')).toMatchObject([approval])
     const records = await engines.records()
     const kinds = records.map(({ kind }) => kind)
     expect(kinds).toEqual(['request.made', 'request.vote', 'request.vote', 'request.approved', 'grant.issued'])
-    const { policy } = standing as Extract<Standing, { kind: 'policy' }>
     for (const record of records.slice(0, 4)) expect(record).toMatchObject({ policy: policy.version, rule: 'two' })
   })
 
@@ -200,6 +207,9 @@ describe('a request', () => {
     const answers = await Promise.allSettled(fetches)
     expect(answers.filter(({ status }) => status === 'fulfilled')).toHaveLength(2)
     expect(await engines.records('request.approved')).toHaveLength(2)
+    const { policy } = standing as Extract<Standing, { kind: 'policy' }>
+    const byItself = { approvers: [], policy: policy.version }
+    expect(await engines.records('grant.issued')).toMatchObject([byItself, byItself])
   })
 
   test('for several repositories is decided as one, opens them at one moment, and each ends by itself', async () => {
@@ -302,6 +312,30 @@ describe('a request', () => {
       const { found: other } = await ask(more)
       await expect(vote(other.request.id, 'mona')).rejects.toThrow(/other things than the window holds/)
     }
+  })
+
+  test('for more time has who approved that, and by which policy, on record with the new end', async () => {
+    const { found } = await ask()
+    const { id } = found.request
+    await vote(id, 'mona')
+    const before = await findRequest(engines.sql, id)
+    const wish = extensionWish(before!, caller('dana'), { window: 2 * HOUR }, await engines.store.now())
+    const { found: more } = await ask(wish)
+    await vote(more.request.id, 'raj')
+    const { policy } = before!.request.conditions
+    const extended = { request: more.request.id, approvers: ['raj'], policy }
+    expect(await engines.records('grant.extended')).toMatchObject([{ grant: before!.grants[0]!.id, ...extended }])
+    expect((await findRequest(engines.sql, id))?.grants).toMatchObject([{ request: id, approvers: ['mona'], policy }])
+  })
+
+  test('that was approved before approvers were kept leaves them unsaid', async () => {
+    const { found } = await ask()
+    const { id } = found.request
+    await vote(id, 'mona')
+    await engines.sql`update control.request set content = content - 'approvers'`
+    const [grant] = (await findRequest(engines.sql, id))!.grants
+    expect(grant).toMatchObject({ request: id, policy: found.request.conditions.policy })
+    expect(grant).not.toHaveProperty('approvers')
   })
 
   test('by a rule with a budget opens a window that ends with it', async () => {

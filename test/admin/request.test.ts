@@ -91,6 +91,20 @@ describe('a request', () => {
     expect(next(last, vote(last, 'mona', 'approve')).refused).toBeUndefined()
   })
 
+  test('knows whose approvals opened it: not who was one more than it takes, nor whose vote came to count for nothing', () => {
+    const security = [{ kind: 'group', name: 'security' }] as const
+    const request = make({}, { plan: { steps: [{ slots: [LEADS] }, { slots: [security] }] } })
+    expect(request.approvers).toBeUndefined()
+    const votes = [person('mona'), person('raj'), person('sam', ['security'])]
+    const open = play(request, ...votes.map(voter => vote(request, voter, 'approve')))
+    expect(open.approvers).toEqual(['mona', 'sam'])
+    // Mona turned out to be behind the request.
+    const [first, second, third] = votes.map(voter => vote(request, voter, 'approve'))
+    const without = play({ ...play(request, first!, second!), involved: ['dana', 'mona'] }, third!)
+    expect(without.approvers).toEqual(['raj', 'sam'])
+    expect(play(open, vote(open, 'raj', 'deny', T0 + 2)).approvers).toEqual(['mona', 'sam'])
+  })
+
   test('lapses when nobody answers, also when nobody swept: a late approval finds it lapsed', () => {
     const request = make()
     const late = next(request, vote(request, 'mona', 'approve', T0 + 4 * HOUR))
@@ -203,9 +217,10 @@ describe('a request', () => {
     expect(play(request, vote(request, 'mona', 'approve')).state).toBe('requested')
   })
 
-  test('that the policy approves by itself is open at once', () => {
+  test('that the policy approves by itself is open at once, by nobody’s approval', () => {
     expect(make({}, { plan: NOBODY, immediate: 'automatic' })).toMatchObject({
       state: 'approved',
+      approvers: [],
       windows: [{ state: 'live', starts: T0 }],
     })
   })

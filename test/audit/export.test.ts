@@ -118,6 +118,15 @@ test('every kind of record becomes an OCSF event with what its class requires', 
   expect((await exported('ocsf', ...ONE_OF_EACH)).trim().split('\n')).toHaveLength(ONE_OF_EACH.length)
 })
 
+test('an operation tells a SIEM under which version of the policy it was let through, and who approved it', () => {
+  const under = [{ grant: 'g-1', request: 'r-1', approvers: ['bob', 'carol'], policy: 'v1' }]
+  const policy = { version: 'v1', desc: 'g-1 (r-1, approved by bob, carol)' }
+  expect(JSON.parse(ocsfText(row(1, start('op-1', { under }))))).toMatchObject({
+    actor: { user: { name: 'alice' }, authorizations: [{ decision: 'allowed', policy }] },
+  })
+  expect(JSON.parse(ocsfText(row(1, start('op-1')))).actor).toEqual({ user: { name: 'alice' } })
+})
+
 test('an operation that was refused or cut is a failure to a SIEM', () => {
   expect(JSON.parse(ocsfText(row(1, end('op-1', { result: 'cut' }))))).toMatchObject({
     status_id: 2,

@@ -330,10 +330,27 @@ describe('the ledger', () => {
     ).toEqual([2, 3, 4, 5, 6, 7])
   })
 
+  test('names the request an operation runs under and who approved it, as far as that is known, and stays one line', () => {
+    const told = (record: object) => sentence({ seq: 7, recorded: 'x', record: { kind: 'k', ...record } })
+    const under = (approvers?: string[]) => [
+      { grant: 'g-1', request: 'r-1', policy: 'p', ...(approvers && { approvers }) },
+    ]
+    expect(told({ under: under(['mona', 'raj']) })).toBe('7 x k under g-1 (r-1, approved by mona, raj)')
+    expect(told({ under: under([]), reason: 'x' })).toBe('7 x k under g-1 (r-1, approved by the policy itself): x')
+    expect(told({ under: under() })).toBe('7 x k under g-1 (r-1)')
+    const many = Array.from({ length: 9 }, (_, i) => `p${i}`)
+    expect(told({ grant: 'g-1', approvers: many })).toBe('7 x k g-1 approved by p0, p1, p2, p3, p4 and 4 more')
+    expect(told({ under: many.flatMap(() => under([])) })).toMatch(/ and 4 more$/)
+  })
+
   test('cannot draw on the terminal of whoever reads it', () => {
     const nasty = '\u001b[2J\r\nfake \u202egnp\u0000'
     const line = sentence({ seq: 1, recorded: 'x', record: { kind: 'k', principal: nasty, reason: nasty } })
     expect(line).not.toMatch(/[\p{Cc}\p{Cf}]/u)
+    const under = { grant: nasty, request: nasty, approvers: [nasty] }
+    const more = sentence({ seq: 1, recorded: 'x', record: { kind: 'k', under: [under, null], approvers: [nasty] } })
+    expect(more).toContain('fake')
+    expect(more).not.toMatch(/[\p{Cc}\p{Cf}]/u)
     expect(plain('caf\u00e9 \u4e2d')).toBe('caf\u00e9 \u4e2d')
   })
 })

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { Ask, Grant } from '../../grant/grant.ts'
+import { APPROVERS_MAX, type Ask, type Grant } from '../../grant/grant.ts'
 import { connectRedis, untilReady } from '../../grant/redis.ts'
 import { createStore, GRANTS_PER_PRINCIPAL_MAX, type Store } from '../../grant/store.ts'
 import { type ConnectedRedis, startConnectedRedis } from '../support/redis.ts'
@@ -67,7 +67,8 @@ describe('asking', () => {
   })
 
   test('gives a grant back as it was put, with its end', async () => {
-    const put = grant({ refs: ['release/*'], idle: 60_000, uses: 3, request: 'r-1' })
+    const approval = { request: 'r-1', approvers: ['mona', 'raj'], policy: 'v1' }
+    const put = grant({ refs: ['release/*'], idle: 60_000, uses: 3, ...approval })
     await store.put(put)
     const answer = await store.ask(ask())
     expect(answer).toEqual({
@@ -75,6 +76,26 @@ describe('asking', () => {
       now: expect.any(Number),
       grants: [{ ...put, left: 3, ends: answer.now + 60_000 }],
     })
+  })
+
+  test('a grant that says who approved it in words nobody of ours wrote is not believed', async () => {
+    const most = Array.from({ length: APPROVERS_MAX }, () => 'mona')
+    await store.put(grant({ request: 'r-1', approvers: most, policy: 'v1' }))
+    expect(await granted()).toEqual(['g-1'])
+    const wrong: object[] = [
+      { approvers: [...most, 'raj'] },
+      { approvers: ['x'.repeat(1_001)] },
+      { approvers: [{ name: 'mona' }] },
+      { approvers: 'mona' },
+      { approvers: null },
+      { policy: 1 },
+      { policy: 'x'.repeat(1_001) },
+    ]
+    for (const [index, members] of wrong.entries()) {
+      const principal = `alice-${index}`
+      await store.put({ ...grant({ id: `g-${index}`, principal, request: 'r-1' }), ...members })
+      await expect(store.ask(ask({ principal }))).rejects.toThrow(`grant g-${index} says in no form of ours`)
+    }
   })
 
   test('a window begins at its start and is over at its end, by comparison at each use', async () => {

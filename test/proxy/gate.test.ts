@@ -35,6 +35,22 @@ describe('an operation', () => {
     expect((await opening).operation).toBe((emitted[0] as { operation: string }).operation)
   })
 
+  test('has on record which of its grants answer a request, who approved that, and by which policy', async () => {
+    const approved = { request: 'r-1', approvers: ['mona', 'raj'], policy: 'v1' }
+    const grants = [live(approved), live({ id: 'g-2' }), live({ id: 'g-3', request: 'r-3' })]
+    const { gate, records } = gateOf({ ask: async () => granted(...grants) })
+    await opened(gate)
+    expect(records).toMatchObject([{ grants: ['g-1', 'g-2', 'g-3'] }])
+    // The third is older than what is known of the others, so that nothing is made up for it.
+    expect(records[0]).toHaveProperty('under', [
+      { grant: 'g-1', ...approved },
+      { grant: 'g-3', request: 'r-3' },
+    ])
+    const alone = gateOf()
+    await opened(alone.gate)
+    expect(alone.records[0]).not.toHaveProperty('under')
+  })
+
   test('whose start cannot be written does not begin, and leaves nothing running', async () => {
     const ended: Session[] = []
     const { gate } = gateOf({ emit: () => Promise.reject(new Error('disk full')), onEnd: each => ended.push(each) })

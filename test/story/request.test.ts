@@ -158,6 +158,13 @@ test('a push is refused, asked for, approved by one at a terminal and one over s
   const again = await git(['push', url, 'HEAD:refs/heads/main'], { cwd: work })
   expect(again.stderr).toContain('no open window')
 
+  const { policy } = told.find(record => record.kind === 'request.made' && record.request === id) as { policy?: string }
+  expect(policy).toMatch(/./)
+  const approval = { request: id, approvers: ['mona', 'raj'], policy }
+  expect(told.find(record => record.kind === 'grant.issued' && record.grant === grant)).toMatchObject(approval)
+  const push = told.find(record => record.kind === 'operation.start' && record.action === 'push')
+  expect(push).toMatchObject({ principal: 'dana', grants: [grant], under: [{ grant, ...approval }] })
+
   const story = told
     .toReversed()
     .filter(record => ('request' in record && record.request === id) || aboutPush(record) || 'grant' in record)
