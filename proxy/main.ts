@@ -1,17 +1,12 @@
-import { randomUUID } from 'node:crypto'
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
-import postgres from 'postgres'
 import type { Registry } from 'prom-client'
-import { createEmitter } from '../audit/emit.ts'
 import { measureEmit } from '../audit/metrics.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
-import type { Record as AuditRecord, OperationRefused, SigninRefused } from '../audit/record.ts'
-import { recoverInBackground } from '../audit/recovering.ts'
+import type { Record as AuditRecord, OperationRefused } from '../audit/record.ts'
 import { authorityClient } from '../ca/client.ts'
-import { keepTls, tlsNames } from '../ca/keeptls.ts'
 import { requireSame, settingsVersion } from '../config/reload.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings, UpstreamSettings } from '../config/settings.ts'
@@ -23,7 +18,6 @@ import { createSessionBoard } from '../grant/sessions.ts'
 import { createStore } from '../grant/store.ts'
 import { createTipBoard } from '../grant/tips.ts'
 import { watchCuts } from '../grant/watch.ts'
-import type { Front } from './accept.ts'
 import { archive } from './archive.ts'
 import { followAuthority } from './authority.ts'
 import { autoRequests } from './autorequest.ts'
@@ -31,30 +25,23 @@ import { watchBypasses } from './bypass.ts'
 import type { Serve } from './client.ts'
 import { controlPlane } from './control.ts'
 import { fetch } from './fetch.ts'
+import { type Fronts, startFronts } from './fronts.ts'
 import { Gate } from './gate.ts'
 import { hostIn } from './hosts.ts'
-import { startHttpFront } from './http/front.ts'
-import { identifier } from './identify.ts'
+import { openLedger } from './ledger.ts'
 import { boundYoungGeneration } from './memory.ts'
 import { proxyMetrics } from './metrics.ts'
 import { followNetworks } from './networks.ts'
 import { followObserved } from './observing.ts'
 import { push } from './push.ts'
-import { repositoryName } from './repository.ts'
 import { measureReuse } from './reuse/metrics.ts'
 import { Reuse } from './reuse/reuse.ts'
 import type { Siblings } from './siblings.ts'
-import { readSource } from './source.ts'
-import { publicHostKey, startSshFront } from './ssh/front.ts'
-import { type HostCertificates, hostNames, keepHostCertificates } from './ssh/hostcertificate.ts'
 import { ssh2State } from './ssh/patched.ts'
-import { signInBy } from './ssh/signin.ts'
 import { FIXED_HERE, take } from './taken.ts'
-import { createThrottle } from './throttle.ts'
 import { traceUpstream } from './trace.ts'
 import type { SshUpstreamExtras } from './upstream/ssh.ts'
 import { upstreamLogin } from './upstreamlogin.ts'
-import { words } from './words.ts'
 
 const READY_MILLISECONDS_MAX = 30_000
 const SWEEP_MILLISECONDS = 1_000
@@ -62,9 +49,6 @@ const SWEEP_MILLISECONDS = 1_000
 const FAREWELL_MILLISECONDS = 3_000
 /** The largest pack read to tell a force push: what a throwaway repository may take of the disk. */
 const PROOF_BYTES_MAX = 2 ** 30
-
-/** How long a start waits for what an earlier run left open to be closed; after that it goes on in the background. */
-const RECOVERY_MILLISECONDS = 2_000
 
 /** A role as `drawbridge serve` runs it. */
 export interface Role {
@@ -120,24 +104,9 @@ export async function main(
   await rm(proofs, { recursive: true, force: true })
   await mkdir(proofs, { recursive: true, mode: 0o700 })
 
-  const database = () => postgres(given.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
-  const sql = database()
-  owned.defer(() => sql.end({ timeout: 2 }))
-  const emitter = await createEmitter({
-    sql,
-    proxy: given.name,
-    boot: randomUUID(),
-    spool: {
-      file: join(state, 'spool'),
-      bytes: given.ledger.whenAway === 'spool' ? given.ledger.spoolBytes : 0,
-    },
-    secrets: secretsOf(given),
-    reconnect: database,
-    log,
-  })
-  owned.defer(() => emitter.close())
-  const recovering = recoverInBackground(emitter, log)
-  owned.defer(() => recovering.stop())
+  const ledger = await openLedger(given, state, log)
+  owned.defer(() => ledger.close())
+  const { emitter } = ledger
 
   const authority =
     signer &&
@@ -146,12 +115,12 @@ export async function main(
       // What runs by a certificate that was revoked is cut; our own host certificate may have to be another.
       onChange: () => {
         gate.recheck()
-        hostCertificates?.recheck()
+        fronts?.recheck()
       },
       log,
     })
   owned.defer(() => authority?.stop())
-  let hostCertificates: HostCertificates | undefined
+  let fronts: Fronts | undefined
 
   const control = controlPlane(
     () => taken.settings.control,
@@ -160,7 +129,7 @@ export async function main(
   let silence = 0
   const metrics = proxyMetrics({
     running: () => gate.running,
-    sshConnections: () => sshd?.connections() ?? 0,
+    sshConnections: () => fronts?.sshConnections() ?? 0,
     silence: () => silence,
     ssh2: ssh2State(),
     observing: () => observing.patterns().length,
@@ -264,125 +233,62 @@ export async function main(
       return fetch(client, serving)
     })
 
-  /** What operations need. With a spool they go on without PostgreSQL. */
+  /** What operations need. */
   async function checks(): Promise<Record<string, string>> {
     const unsaid = 'not confirmed: the admin role has yet to tell it what was revoked'
     const redisSays = store.confirmed().then(yes => (yes ? 'ok' : unsaid), messageOf)
-    const spools = given.ledger.whenAway === 'spool'
-    const away = emitter.state().ledger === 'away'
-    const ledger = spools && !away ? 'ok' : await sql`select`.then(() => 'ok', messageOf)
-    return { redis: await redisSays, ledger }
+    const ledgerSays = ledger.check().then(() => 'ok', messageOf)
+    return { redis: await redisSays, ledger: await ledgerSays }
   }
 
   /** Of what nobody waits for: there was no access to put on record first. */
   function record(fact: AuditRecord): void {
     emit(fact).catch(error => log.error({ err: error, kind: fact.kind }, 'a fact could not be recorded'))
   }
-  const onSigninRefused = (refused: SigninRefused) => {
-    metrics.onSigninRefused(refused)
-    log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
-    record(refused)
-  }
-  const signIn = signInBy(
+  const opened = await startFronts({
+    settings: given,
+    limits,
+    taken: () => taken,
+    serve,
+    store,
     control,
-    async fingerprint => (await store.findKey(fingerprint)) !== undefined,
-    error => log.warn({ err: error }, 'nobody can be signed in'),
-  )
-  const identify = identifier({ tokenKeys: () => store.tokenKeys(), now: Date.now })
-  const isLoadBalancer = (address: string) => taken.isLoadBalancer(address)
-  const throttleOf = (front: Front) => {
-    const throttle = createThrottle({ now: () => performance.now() })
-    return siblings?.share(front, throttle) ?? throttle
-  }
-  const accept = siblings && { accept: siblings.accept }
-  const { listen } = given
+    signer,
+    authority,
+    siblings,
+    onRefused: refused => {
+      logRefused(refused)
+      record(refused)
+    },
+    onSigninRefused: refused => {
+      metrics.onSigninRefused(refused)
+      log.info({ ...refused.origin, code: refused.code, reason: refused.reason }, 'sign-in refused')
+      record(refused)
+    },
+    log,
+  })
+  fronts = opened
+  owned.defer(() => opened.stop())
 
-  if (listen.http?.tls?.issued && signer) {
-    const names = tlsNames(given.publicHttp, listen.http)
-    const kept = await keepTls({ client: signer, file: listen.http.tls.certificate, names, log })
-    owned.defer(() => kept.stop())
-  }
-  const http =
-    listen.http &&
-    (await startHttpFront({
-      listen: listen.http,
-      ...accept,
-      throttle: throttleOf('http'),
-      limits,
-      isLoadBalancer,
-      serve,
-      identify: ({ token }, origin) => identify(token, origin),
-      resolveRepository: repositoryName,
-      onSigninRefused,
-      onRefused: refused => {
-        logRefused(refused)
-        record(refused)
-      },
-      log,
-    }))
-  if (http) owned.defer(() => http.close(0))
-  const hostKeys = await Promise.all(given.ssh.hostKeys.map(file => readFile(file)))
-  const sshd =
-    listen.ssh &&
-    (await startSshFront({
-      listen: listen.ssh,
-      ...accept,
-      hostKeys,
-      serve,
-      login: {
-        findKey: fingerprint => store.findKey(fingerprint),
-        ...(authority && { learn: () => authority.learn() }),
-        isAuthority: blob => taken.authorities.has(blob.toString('base64')) || authority?.isAuthority(blob) === true,
-        // By whichever authority: the list may name a key.
-        isRevoked: certificate => authority?.isRevoked(certificate) === true,
-        now: Date.now,
-        ...(given.login && given.control && { signIn }),
-      },
-      resolveRepository: repositoryName,
-      commands: words({ store, control }),
-      limits,
-      readSource: socket => readSource(socket, isLoadBalancer, limits.headers),
-      throttle: throttleOf('ssh'),
-      onRefused: onSigninRefused,
-      log: (message, facts) => log.info(facts ?? {}, message),
-    }))
-
-  if (sshd && listen.ssh && signer && authority) {
-    await authority.learn()
-    hostCertificates = await keepHostCertificates({
-      client: signer,
-      keys: hostKeys.map(publicHostKey),
-      names: hostNames(given.publicSsh, listen.ssh),
-      isAuthority: blob => !authority.known() || authority.isHostAuthority(blob),
-      use: lines => sshd.certify(lines),
-      log,
-    })
-    owned.defer(() => hostCertificates?.stop())
-  }
-
-  await Promise.race([recovering.done, sleep(RECOVERY_MILLISECONDS, undefined, { ref: false })])
+  await ledger.recovered()
   const rest = owned.move()
 
   async function end(grace: number): Promise<void> {
     // The gate first: it lets nothing new in and gives what runs its time; then there is nothing left to break off.
     const farewell = grace + FAREWELL_MILLISECONDS
-    const fronts = [http?.close(farewell), sshd?.close(farewell)]
+    const closed = opened.close(farewell)
     await gate.close(grace)
-    await Promise.all(fronts)
+    await closed
     await rest.disposeAsync()
   }
 
   return {
     ready: Promise.resolve(),
     observed: { metrics: metrics.registry, checks },
-    urls: {
-      ...(http && { http: `${listen.http?.tls ? 'https' : 'http'}://${http.address.host}:${http.address.port}` }),
-      ...(sshd && { ssh: `ssh://git@${sshd.address.address}:${sshd.address.port}` }),
-    },
+    urls: opened.urls,
     reload: async next => {
       requireSame(taken.settings, next, FIXED_HERE)
       const fresh = take(next, loginsTo, taken)
-      if (http && next.listen.http?.tls) await http.reload(next.listen.http.tls)
+      await opened.reload(next)
       // From here on nothing can fail. The secrets first: a record must not hold one that has just come into use.
       emitter.conceal(secretsOf(next))
       Object.assign(limits, next.limits)
@@ -393,8 +299,7 @@ export async function main(
       record({ kind: 'config.refused', by: 'drawbridge', version: settingsVersion(given.file), reason })
     },
     retire: async () => {
-      const quiet = Promise.all([http?.retire(), sshd?.retire()])
-      await Promise.race([quiet, sleep(limits.drain, undefined, { ref: false })])
+      await Promise.race([opened.retire(), sleep(limits.drain, undefined, { ref: false })])
       await end(0)
     },
     close: () => end(limits.drain),
