@@ -1,6 +1,7 @@
 import type { Sql } from 'postgres'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { type ReaderState, readerStates } from '../audit/forward/state.ts'
+import { gauges } from '../audit/metrics.ts'
 import type { Store } from '../grant/store.ts'
 import type { Enact } from './enact.ts'
 import { deliveryCounts } from './notify/outbox.ts'
@@ -21,18 +22,7 @@ export function controlMetrics(of: {
 }): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
-  const gauge = (name: string, help: string, read: () => Promise<number> | number) =>
-    new Gauge({
-      name,
-      help,
-      registers: [registry],
-      async collect() {
-        await Promise.resolve()
-          .then(read)
-          .then(value => this.set(value))
-          .catch(() => {})
-      },
-    })
+  const gauge = gauges(registry)
   gauge('drawbridge_outbox_waiting', 'Changes Redis has yet to be told', async () => (await backlog(of.sql)).waiting)
   gauge('drawbridge_outbox_oldest_seconds', 'For how long the oldest of them has waited', async () => {
     return (await backlog(of.sql)).oldest / 1000

@@ -5,6 +5,23 @@ import type { Emit } from './record.ts'
 /** Bounds in seconds for what should take milliseconds, and must be told when it takes seconds. */
 export const QUICK_SECONDS: readonly number[] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
 
+/** Makes gauges that are read whenever somebody asks; what cannot be read then is left as it was. */
+export function gauges(registry: Registry) {
+  return (name: string, help: string, read: () => number | Promise<number>): void => {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        await Promise.resolve()
+          .then(read)
+          .then(value => this.set(value))
+          .catch(() => {})
+      },
+    })
+  }
+}
+
 /** Measures a role's way into the ledger; gives the `emit` that is measured. */
 export function measureEmit(registry: Registry, { emit, state }: { readonly emit: Emit; state(): EmitterState }): Emit {
   const append = new Histogram({
@@ -14,18 +31,10 @@ export function measureEmit(registry: Registry, { emit, state }: { readonly emit
     buckets: [...QUICK_SECONDS],
     registers: [registry],
   })
-  const gauge = (name: string, help: string, read: (of: EmitterState) => number) =>
-    new Gauge({
-      name,
-      help,
-      registers: [registry],
-      collect() {
-        this.set(read(state()))
-      },
-    })
-  gauge('drawbridge_ledger_reachable', '1 while PostgreSQL takes records', ({ ledger }) => Number(ledger === 'there'))
-  gauge('drawbridge_spool_bytes', 'Records on disk here that wait for PostgreSQL', ({ spooledBytes }) => spooledBytes)
-  gauge('drawbridge_ledger_queue_records', 'Records that wait to become durable', ({ queued }) => queued)
+  const gauge = gauges(registry)
+  gauge('drawbridge_ledger_reachable', '1 while PostgreSQL takes records', () => Number(state().ledger === 'there'))
+  gauge('drawbridge_spool_bytes', 'Records on disk here that wait for PostgreSQL', () => state().spooledBytes)
+  gauge('drawbridge_ledger_queue_records', 'Records that wait to become durable', () => state().queued)
   return async record => {
     const end = append.startTimer()
     try {

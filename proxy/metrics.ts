@@ -1,5 +1,5 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import { QUICK_SECONDS } from '../audit/metrics.ts'
+import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { gauges, QUICK_SECONDS } from '../audit/metrics.ts'
 import type { OperationRefused, SigninRefused } from '../audit/record.ts'
 import type { Answer, Ask } from '../grant/grant.ts'
 import type { Session } from './session.ts'
@@ -35,15 +35,7 @@ export function proxyMetrics(of: {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read())
-      },
-    })
+  const gauge = gauges(registry)
   const operations = new Counter({
     name: 'drawbridge_operations_total',
     help: 'Operations by how they ended; refused ones by the code of the refusal',

@@ -1,4 +1,5 @@
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Counter, type Registry } from 'prom-client'
+import { gauges } from '../../audit/metrics.ts'
 import type { Reuse } from './reuse.ts'
 
 /** Puts what reuse has done into `registry`, read off it whenever somebody asks. */
@@ -26,15 +27,7 @@ export function measureReuse(registry: Registry, reuse: Pick<Reuse, 'counts' | '
         this.inc(read())
       },
     })
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read())
-      },
-    })
+  const gauge = gauges(registry)
   total('drawbridge_reuse_bytes_total', 'Bytes that were given without asking the host', () => counts.bytes)
   total('drawbridge_reuse_evicted_total', 'Answers that left the disk to make room for others', () => counts.evicted)
   gauge('drawbridge_reuse_disk_bytes', 'Disk that answers take', () => reuse.bytes)
