@@ -9,6 +9,7 @@ import { writeDuration } from '../config/units.ts'
 import type { Bounds, PathList } from '../grant/grant.ts'
 import type { Caller } from './api/access.ts'
 import { Problem } from './api/problem.ts'
+import type { AskedFor, Conditions } from './asked.ts'
 import { carry } from './decide.ts'
 import { onCallNow } from './oncall.ts'
 import { roleGroup, type Standing, WITHOUT_POLICY } from './policy.ts'
@@ -24,7 +25,7 @@ import {
 import { rolesOf } from './register/roles.ts'
 import { ownerOf } from './register/services.ts'
 import { groupsOf } from './register/signins.ts'
-import { type AskedFor, type Conditions, makeRequest, next, type Request, sameRequest } from './request.ts'
+import { makeRequest, next, type Request, sameRequest } from './request.ts'
 import { askerOf, kindOf, personBehind } from './voter.ts'
 
 /** Filing a request: the policy's terms, the same request only once, all in one transaction. */

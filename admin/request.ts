@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto'
-import { type Approver, NOBODY, type Plan } from '../config/policy/approvers.ts'
-import { occurrences, RECURRENCES_MAX, type Weekly } from '../config/policy/hours.ts'
-import { type Action, APPROVERS_MAX, type Bounds, type PathList } from '../grant/grant.ts'
+import { NOBODY } from '../config/policy/approvers.ts'
+import { occurrences, RECURRENCES_MAX } from '../config/policy/hours.ts'
+import { APPROVERS_MAX } from '../grant/grant.ts'
 import { approversOf, type Ballot, tally, type Vote, whyNoVote } from './approval.ts'
+import { type AskedFor, type Conditions, dedupeKey, digestOf, isPartOf, isSame } from './asked.ts'
 import {
   extendWindow,
   isOpen,
@@ -36,50 +36,6 @@ export const REQUEST_TABLE: Readonly<Record<RequestState, Partial<Record<Request
   denied: {},
   withdrawn: {},
   lapsed: {},
-}
-
-/** Exactly what is asked for and decided about; an approval binds to every word of it. */
-export interface AskedFor {
-  /** Who gets the window. */
-  readonly principal: string
-  /** Who asked, where it was somebody else. */
-  readonly requester: string
-  readonly targets: readonly {
-    readonly repository: string
-    readonly actions: readonly Action[]
-    readonly refs: readonly string[]
-  }[]
-  /** What a push is to change, where less is asked for than the rules give. */
-  readonly paths?: PathList
-  /** Milliseconds. */
-  readonly window: number
-  readonly starts?: number
-  /** A window for each time that these hours come within `window`, instead of one. */
-  readonly recurring?: Weekly
-  readonly idle?: number
-  readonly uses?: number
-  readonly reason: string
-  readonly ticket?: string
-  readonly breakGlass?: boolean
-  /** The token of the job that asks: the windows are its alone. */
-  readonly job?: string
-  /** The request whose windows this one wants to be longer. */
-  readonly extends?: string
-}
-
-/** By what terms it is decided: `Terms` of the policy, as far as a request's life depends on them. */
-export interface Conditions {
-  /** The version that said so. */
-  readonly policy: string
-  readonly rules: readonly string[]
-  readonly plan: Plan
-  readonly immediate?: 'automatic' | 'break-glass'
-  readonly review?: { readonly plan: Plan; readonly within: number }
-  /** Milliseconds it waits for its approvals. */
-  readonly timeout: number
-  readonly escalation?: { readonly after: number; readonly to: readonly Approver[] }
-  /** Where and when what it opens holds. */
-  readonly bounds?: Bounds
 }
 
 export interface Request {
@@ -217,36 +173,10 @@ export const ballotOf = ({ conditions, involved, escalated }: Request): Ballot =
   }
 }
 
-/** A second request for the same thing by the same principal is the first: this is what "the same thing" means. */
-export function dedupeKey(asked: AskedFor): string {
-  return hash([
-    asked.principal,
-    targetsKey(asked),
-    asked.extends ?? null,
-    asked.breakGlass ?? false,
-    ...(asked.job === undefined ? [] : [asked.job]),
-    ...(asked.recurring === undefined ? [] : ['recurring']),
-    ...(asked.paths === undefined ? [] : [{ paths: asked.paths }]),
-  ])
-}
-
 /** What asking again means to a pending request: nothing, a change that starts it over, or another request altogether. */
 export function sameRequest(pending: Request, asked: AskedFor): 'same' | 'changed' | 'another' {
   if (pending.state !== 'requested' || dedupeKey(pending.asked) !== dedupeKey(asked)) return 'another'
-  const inOneOrder = (one: AskedFor) => hash({ ...one, targets: targetsKey(one) })
-  return inOneOrder(pending.asked) === inOneOrder(asked) ? 'same' : 'changed'
-}
-
-/** In whatever order they were typed. */
-function targetsKey({ targets }: AskedFor): string[] {
-  return targets
-    .map(({ repository, actions, refs }) => JSON.stringify([repository, [...actions].sort(), refs.map(fullRef).sort()]))
-    .sort()
-}
-
-/** What a vote has to carry: another id, repository, ref, window or word of the reason is another digest. */
-export function digestOf(id: string, asked: AskedFor, conditions: Conditions): string {
-  return hash([id, asked, conditions])
+  return isSame(pending.asked, asked) ? 'same' : 'changed'
 }
 
 // --- time -------------------------------------------------------------------------------------------------------------
@@ -379,9 +309,7 @@ function extend(request: Request, extension: Request): Outcome {
   if (request.asked.recurring)
     return { request, refused: 'recurring windows have their own ends; ask for a new request' }
   // Otherwise an extension "to fetch", which nobody needs to approve, would make a window to push longer.
-  const own = new Set(request.asked.targets.map(hash))
-  const isOwn = asked.targets.every(target => own.has(hash(target)))
-  if (!isOwn || hash(asked.paths ?? []) !== hash(request.asked.paths ?? [])) {
+  if (!isPartOf(asked, request.asked)) {
     return { request, refused: 'the extension asks for other things than the window holds' }
   }
   const named = new Set(asked.targets.map(({ repository }) => repository))
@@ -392,22 +320,4 @@ function extend(request: Request, extension: Request): Outcome {
     named.has(window.repository) ? extendWindow(window, approvedAt + asked.window) : window,
   )
   return { request: { ...request, windows } }
-}
-
-// --- digests ----------------------------------------------------------------------------------------------------------
-
-const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)
-
-function hash(value: unknown): string {
-  return createHash('sha256').update(canonical(value)).digest('base64url')
-}
-
-function canonical(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null'
-  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined)
-  return `{${entries
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, inner]) => `${JSON.stringify(key)}:${canonical(inner)}`)
-    .join(',')}}`
 }

@@ -1,6 +1,7 @@
 import type { Sql, TransactionSql } from 'postgres'
 import type { ControlRecord, Via } from '../../audit/record.ts'
-import { type AskedFor, dedupeKey, escalatesAt, type Request, type RequestState } from '../request.ts'
+import { type AskedFor, dedupeKey } from '../asked.ts'
+import { escalatesAt, type Request, type RequestState } from '../request.ts'
 import type { Window } from '../window.ts'
 import type { Change } from './act.ts'
 import { type Approval, grantsOfRequests, type RegisteredGrant } from './grants.ts'

@@ -1,10 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Vote, Voter } from '../../admin/approval.ts'
+import { type AskedFor, type Conditions, dedupeKey } from '../../admin/asked.ts'
 import {
-  type AskedFor,
-  type Conditions,
-  dedupeKey,
   type Event,
   givesAccess,
   makeRequest,
