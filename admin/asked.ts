@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { Approver, Plan } from '../config/policy/approvers.ts'
 import type { Weekly } from '../config/policy/hours.ts'
 import type { Action, Bounds, PathList } from '../grant/grant.ts'
+import { fullRef } from '../grant/pattern.ts'
 
 /** What is asked for, by what terms it is decided, and when two askings are the same. Pure. */
 
@@ -85,8 +86,6 @@ function targetsKey({ targets }: AskedFor): string[] {
     .map(({ repository, actions, refs }) => JSON.stringify([repository, [...actions].sort(), refs.map(fullRef).sort()]))
     .sort()
 }
-
-const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)
 
 function hash(value: unknown): string {
   return createHash('sha256').update(canonical(value)).digest('base64url')

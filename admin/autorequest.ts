@@ -2,7 +2,7 @@ import { newId } from '../audit/id.ts'
 import type { Service } from '../audit/record.ts'
 import type { Policy, Rule } from '../config/policy.ts'
 import type { Action } from '../grant/grant.ts'
-import { matchesRepository } from '../grant/pattern.ts'
+import { fullRef, matchesRepository } from '../grant/pattern.ts'
 import { carry } from './decide.ts'
 import { type From, jobOf, type Prospect, prospectOf, QUOTA_MILLISECONDS, type Wish } from './file.ts'
 import type { Act, Change } from './register/act.ts'
@@ -145,7 +145,7 @@ function wishes({ repository, service }: RefusedOperation, rules: readonly Rule[
 }
 
 function reachOf(rule: Rule, actions: readonly Action[]): Pick<Wish, 'actions' | 'refs'> {
-  const refs = rule.refs.map(ref => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`))
+  const refs = rule.refs.map(fullRef)
   const isTag = (ref: string) => ref.startsWith('refs/tags/')
   const wanted = new Set<Action>(refs.length === 0 || !refs.every(isTag) ? actions : [])
   if (refs.some(isTag)) wanted.add('tag')

@@ -1,6 +1,7 @@
 import type { Sql } from 'postgres'
 import { asking } from '../config/policy/asking.ts'
 import type { Target } from '../config/policy/govern.ts'
+import { fullRef } from '../grant/pattern.ts'
 import { Problem } from './api/problem.ts'
 import type { Standing } from './policy.ts'
 import type { Act } from './register/act.ts'
@@ -44,5 +45,3 @@ export async function endForbidden(sql: Sql, act: Act, standing: Standing, now: 
   }
   return ended
 }
-
-const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)

@@ -1,5 +1,5 @@
 import type { PathList } from './grant.ts'
-import { matchesSegments, PATTERN_CHARACTERS_MAX, PATTERN_SEGMENTS_MAX } from './pattern.ts'
+import { matchesSegments, PATTERN_CHARACTERS_MAX, PATTERN_SEGMENTS_MAX, segments } from './pattern.ts'
 
 /**
  * Which paths of a repository a push may change. Pure.
@@ -16,15 +16,11 @@ import { matchesSegments, PATTERN_CHARACTERS_MAX, PATTERN_SEGMENTS_MAX } from '.
  */
 
 export const PATHS_MAX = 100
-/** Bytes are what git bounds (PATH_MAX, 4,096, on most systems); whatever is longer was not made by a working tree. */
-const PATH_CHARACTERS_MAX = 4_096
 
 /** Whether every one of these lists lets a path be changed. `path` as git names it: from the top, with slashes. */
 export function mayChange(lists: readonly PathList[], path: string): boolean {
-  if (path.length > PATH_CHARACTERS_MAX || !path.isWellFormed()) return false
-  const name = path.split('/')
-  if (name.some(part => part === '' || part === '.' || part === '..')) return false
-  return lists.every(list => allows(compiled(list), name))
+  const name = segments(path)
+  return name !== undefined && lists.every(list => allows(compiled(list), name))
 }
 
 /** Why this is no pattern of paths, said to whoever wrote it; undefined when it is one. */

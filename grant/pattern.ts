@@ -17,7 +17,7 @@ import type { Action, Grant, LiveGrant } from './grant.ts'
 
 export const PATTERN_CHARACTERS_MAX = 512
 export const PATTERN_SEGMENTS_MAX = 32
-/** Names longer than this match nothing. git itself stops at 4,096 bytes for a ref. */
+/** Names longer than this match nothing. git itself stops at 4,096 bytes for a ref; no working tree made a longer path (PATH_MAX). */
 const NAME_CHARACTERS_MAX = 4_096
 
 /** Whether a repository's one name, `<upstream>/<path>`, is meant by the pattern. */
@@ -32,7 +32,7 @@ export function matchesRef(pattern: string, ref: string): boolean {
   if (checkRefPattern(pattern) !== undefined) return false
   const name = segments(ref)
   if (name?.[0] !== 'refs' || name.length < 2) return false
-  const wanted = fullRefPattern(pattern).split('/')
+  const wanted = fullRef(pattern).split('/')
   if (!isBranchOrTag(ref) && (wanted[0] !== 'refs' || wanted[1] !== name[1])) return false
   return matchesSegments(wanted, name)
 }
@@ -128,17 +128,18 @@ export function limitsPaths({ bounds }: Pick<Grant, 'bounds'>): boolean {
   return bounds?.paths !== undefined && bounds.paths.length > 0
 }
 
+/** A ref, or a pattern of refs, in full: what does not begin with `refs/` speaks of branches. */
+export function fullRef(ref: string): string {
+  return ref.startsWith('refs/') ? ref : `refs/heads/${ref}`
+}
+
 /** What every ref that a pattern means begins with, in full. */
 export function refPrefix(pattern: string): string {
-  return fullRefPattern(pattern).replace(/\*.*$/s, '')
+  return fullRef(pattern).replace(/\*.*$/s, '')
 }
 
 function isBranchOrTag(ref: string): boolean {
   return /^refs\/(heads|tags)\/./.test(ref)
-}
-
-function fullRefPattern(pattern: string): string {
-  return pattern.startsWith('refs/') ? pattern : `refs/heads/${pattern}`
 }
 
 /** What holds for every pattern. */
@@ -159,7 +160,7 @@ function checkShape(pattern: string): string | undefined {
 }
 
 /** A name's segments; undefined when it is none: an empty, `.` or `..` segment is how one name hides in another. */
-function segments(name: string): string[] | undefined {
+export function segments(name: string): string[] | undefined {
   if (name.length > NAME_CHARACTERS_MAX || !name.isWellFormed()) return undefined
   const parts = name.split('/')
   return parts.some(p => p === '' || p === '.' || p === '..') ? undefined : parts

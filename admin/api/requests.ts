@@ -5,6 +5,7 @@ import { z } from 'zod'
 import type { Target } from '../../config/policy/govern.ts'
 import { readDuration, writeDuration } from '../../config/units.ts'
 import { ACTIONS } from '../../grant/grant.ts'
+import { fullRef } from '../../grant/pattern.ts'
 import { castVote, withdrawRequest } from '../decide.ts'
 import { extensionWish } from '../extend.ts'
 import { beneficiaryOf, fileRequest, type Prospect, prospectOf, type Wish } from '../file.ts'
@@ -348,8 +349,6 @@ const targetOf = ({ repository, actions, refs }: z.infer<typeof target>): Target
   const inOrder = ACTIONS.filter(action => actions.includes(action))
   return { repository, actions: inOrder, refs: [...new Set(refs.map(fullRef))] }
 }
-
-const fullRef = (ref: string) => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`)
 
 function explained(prospect: Prospect) {
   if (prospect.kind === 'refused') {

@@ -6,6 +6,7 @@
 
 import type { PathList } from '../../grant/grant.ts'
 import { partsOf } from '../../grant/paths.ts'
+import { fullRef } from '../../grant/pattern.ts'
 
 /** Every repository that `inner` matches is matched by `outer`. A plain name is a pattern that matches itself. */
 export function containsRepository(outer: string, inner: string): boolean {
@@ -18,8 +19,8 @@ export function overlapsRepository(a: string, b: string): boolean {
 
 /** The same for refs, where a pattern without `refs/` speaks of branches, and only a spelled-out namespace leaves branches and tags. */
 export function containsRef(outer: string, inner: string): boolean {
-  const o = fullRef(outer)
-  const i = fullRef(inner)
+  const o = fullRef(outer).split('/')
+  const i = fullRef(inner).split('/')
   const namespace = i[1]
   const special = namespace !== undefined && !namespace.includes('*') && namespace !== 'heads' && namespace !== 'tags'
   if (special && o[1] !== namespace) return false
@@ -27,7 +28,7 @@ export function containsRef(outer: string, inner: string): boolean {
 }
 
 export function overlapsRef(a: string, b: string): boolean {
-  return overlaps(fullRef(a), fullRef(b))
+  return overlaps(fullRef(a).split('/'), fullRef(b).split('/'))
 }
 
 /**
@@ -58,8 +59,6 @@ const containsPath = (outer: string, inner: string) => contains(outer.split('/')
 
 /** Branches and tags, which is what an empty list of ref patterns means. */
 export const BRANCHES_AND_TAGS: readonly string[] = ['refs/heads/**', 'refs/tags/**']
-
-const fullRef = (pattern: string) => (pattern.startsWith('refs/') ? pattern : `refs/heads/${pattern}`).split('/')
 
 // Both walk the grid of segment pairs once, so the cost is the product of the lengths, whatever the patterns.
 

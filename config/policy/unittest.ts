@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Action } from '../../grant/grant.ts'
+import { fullRef } from '../../grant/pattern.ts'
 import { evaluate } from '../evaluate.ts'
 import type { Policy } from '../policy.ts'
 import { ConfigError } from '../problem.ts'
@@ -179,13 +180,12 @@ function operate(policy: Policy, given: Given): Got {
     expires: now + 1,
     reason: '',
   }
-  const full = refs.map(ref => (ref.startsWith('refs/') ? ref : `refs/heads/${ref}`))
   let last: Got = { answer: 'allow' }
   for (const action of actions) {
     const paths = given.paths === undefined ? {} : { paths: list(given.paths) }
     const decision = evaluate(
       policy,
-      { ...asker, action, repository: given.repository, refs: full, ...paths },
+      { ...asker, action, repository: given.repository, refs: refs.map(fullRef), ...paths },
       { ...facts, grants: [grant] },
       now,
     )
