@@ -1,5 +1,5 @@
 import type { Sql, TransactionSql } from 'postgres'
-import type { Linked } from './chain.ts'
+import type { Entry, Linked } from './chain.ts'
 import { type Facets, facets } from './facets.ts'
 import type { Record } from './record.ts'
 
@@ -37,13 +37,7 @@ export interface Filters {
 export type Place = { readonly after: number; readonly to?: number } | { readonly before?: number }
 
 /** A record as the database holds it, its body not yet read. */
-export interface StoredRow {
-  readonly seq: number
-  readonly recorded: string
-  readonly proxy: string
-  readonly boot: string
-  readonly n: number
-  readonly at: string
+export interface StoredRow extends Omit<Entry, 'record'> {
   readonly body: string
   readonly hash: string
 }

@@ -38,16 +38,8 @@ export interface TokenClaims {
   readonly expires: number
 }
 
-export interface TokenContent {
-  readonly id: string
-  readonly principal: string
-  readonly roles: readonly Role[]
-  readonly signin?: string
-  readonly request?: string
-  readonly audience: string
-  readonly issuer: string
-  /** Milliseconds since 1970; whole seconds count. */
-  readonly expires: number
+/** What a token is to say. Whole seconds of its times count. */
+export interface TokenContent extends Omit<TokenClaims, 'issued'> {
   readonly now: number
 }
 

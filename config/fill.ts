@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
-import type { Path } from './yaml.ts'
+import type { Path } from './path.ts'
 
 /** Secrets and keys are small; a path that leads to something large is a slip. */
 const FILE_BYTES_MAX = 64 << 10

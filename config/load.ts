@@ -4,12 +4,13 @@ import { dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { fillIn, originKey, reason } from './fill.ts'
 import { nearMiss } from './nearmiss.ts'
+import { find, type Path, written } from './path.ts'
 import { ConfigError, type Problem } from './problem.ts'
 import { SETTINGS, type Written } from './schema.ts'
 import type { Address, Listener, LoginRole, LoginSettings, Settings, Tls, UpstreamSettings } from './settings.ts'
 import { SOCKET_PATH_BYTES_MAX, socketsTooDeep } from './sockets.ts'
 import { PRESETS, type Preset, type WorkloadSettings } from './workload.ts'
-import { type Path, readYaml, type Yaml } from './yaml.ts'
+import { readYaml, type Yaml } from './yaml.ts'
 
 /**
  * Reads `drawbridge.yaml`: values from the environment and from files filled in, every default in place, paths absolute.
@@ -266,20 +267,6 @@ function explain(issue: z.core.$ZodIssue, above: Path, source: Source): Explaine
 /** Whether a branch of a union had the right kind of value and found fault with what is in it. */
 function isInside(issue: z.core.$ZodIssue): boolean {
   return issue.path.length > 0 || issue.code === 'custom' || issue.code === 'unrecognized_keys'
-}
-
-/** A path as a person would say it: `upstreams.acme.host_keys[1]`. */
-function written(path: Path): string {
-  return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index > 0 ? '.' : ''}${part}`)).join('')
-}
-
-function find(value: unknown, path: Path): unknown {
-  let part = value
-  for (const key of path) {
-    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, key)) return undefined
-    part = (part as Record<string | number, unknown>)[key]
-  }
-  return part
 }
 
 /** What was found, unless it may be a secret: errors end up in logs, tickets and screenshots. */

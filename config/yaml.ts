@@ -1,4 +1,5 @@
 import { type Document, isAlias, isMap, isPair, isScalar, LineCounter, type Node, parseDocument, visit } from 'yaml'
+import type { Path } from './path.ts'
 import { readPlainYaml } from './plainyaml.ts'
 import { ConfigError, type Problem } from './problem.ts'
 
@@ -7,8 +8,6 @@ const YAML_BYTES_MAX = 1 << 20
 const DEPTH_MAX = 32
 /** More than this are the consequence of the first, or an attack. */
 const PROBLEMS_SHOWN = 20
-
-export type Path = readonly (string | number)[]
 
 /** A parsed file: its plain value, and where each part of it stands. */
 export interface Yaml {

@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import { nearMiss } from '../nearmiss.ts'
+import { find, type Path } from '../path.ts'
 import type { Problem } from '../problem.ts'
-import type { Path } from '../yaml.ts'
 
 /** One thing wrong in one of the policy's files. */
 export interface PolicyProblem extends Problem {
@@ -121,23 +121,9 @@ function depth(issues: Issues): number {
   return Math.min(...depths)
 }
 
-function find(value: unknown, path: Path): unknown {
-  let part = value
-  for (const key of path) {
-    if (typeof part !== 'object' || part === null || !Object.hasOwn(part, key)) return undefined
-    part = (part as Record<string | number, unknown>)[key]
-  }
-  return part
-}
-
 function shown(value: unknown): string {
   if (value === null) return 'nothing'
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list'
   if (typeof value === 'object') return 'a mapping'
   return JSON.stringify(value).slice(0, 80)
-}
-
-/** A path as a person would say it: `requests[3].window.longest`. */
-export function written(path: Path): string {
-  return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index > 0 ? '.' : ''}${part}`)).join('')
 }
