@@ -9,6 +9,9 @@ export const LIST_ITEMS_MAX = 10_000
 /** A whole record, canonical, in bytes. */
 export const RECORD_BYTES_MAX = 4 << 20
 
+/** A record of up to so many characters, canonical, may be told to be clean by one look; most have some hundred. */
+const GLANCE_CHARACTERS_MAX = 8_000
+
 /** When the whole is still too big, its strings are cut to this and its lists to that. */
 const TIGHT_STRING_CHARACTERS_MAX = 100
 const TIGHT_LIST_ITEMS_MAX = 1_000
@@ -84,7 +87,7 @@ export function cleaner(secrets: readonly string[] = []): Clean {
 }
 
 /**
- * Makes the function that cleans a record and spells it. Nearly every record is clean as it comes, and short: then one look at
+ * Makes the function that cleans a record and spells it. Nearly every record is clean as it comes, and not long: then one look at
  * its spelling tells, where cleaning it would take as many looks as it has strings.
  *
  * What it makes throws a TypeError for a record that has no canonical form even when cleaned.
@@ -111,11 +114,22 @@ function spellingAsItIs(record: Record): string | undefined {
 
 /**
  * Whether cleaning would change nothing, told by a record's canonical JSON. Without a backslash in it every string stands there
- * letter for letter, so that whatever is found in one is found here too; what is no longer than a string may be has none too long.
+ * letter for letter, so that whatever is found in one is found here too. Of so few characters no list is too long.
  */
 function isClean(body: string, known: readonly string[]): boolean {
-  if (body.length > STRING_CHARACTERS_MAX || body.includes('\\') || body.search(UNPRINTABLE) >= 0) return false
+  if (body.length > GLANCE_CHARACTERS_MAX || body.includes('\\') || body.search(UNPRINTABLE) >= 0) return false
+  if (hasLongString(body)) return false
   return !SECRETS.some(([pattern]) => body.search(pattern) >= 0) && !known.some(secret => body.includes(secret))
+}
+
+/** From one quotation mark to the next; that something else is as long as that between two strings only means it is cleaned for nothing. */
+function hasLongString(body: string): boolean {
+  let from = 0
+  for (let mark = body.indexOf('"'); mark >= 0; mark = body.indexOf('"', from)) {
+    if (mark - from > STRING_CHARACTERS_MAX) return true
+    from = mark + 1
+  }
+  return false
 }
 
 /** Longest first. Short values (an empty password, `git`) would blot out half of every record. */

@@ -343,7 +343,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     await drained.promise
     const open = await openOperations(sql, proxy, boot)
     for (let i = 0; i < open.length; i += BATCH_RECORDS_MAX) {
-      await Promise.all(open.slice(i, i + BATCH_RECORDS_MAX).map(operation => emit(endOfInterrupted(operation))))
+      await Promise.all(open.slice(i, i + BATCH_RECORDS_MAX).map(({ body }) => emit(endOfInterrupted(body))))
     }
     return open.length
   }

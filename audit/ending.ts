@@ -1,4 +1,3 @@
-import type { OpenOperation } from './inbox.ts'
 import type { OperationEnd, OperationStart } from './record.ts'
 
 // Ends that are not written by whoever ran the operation.
@@ -15,10 +14,12 @@ export function endOfRefused(start: OperationStart): OperationEnd {
   return endOf(subjectOf(start), 'refused', 'the ledger did not confirm the start in time')
 }
 
-/** For an operation whose proxy died. */
-export function endOfInterrupted({ body }: OpenOperation): OperationEnd {
-  // An earlier version kept the whole start.
-  return endOf(subjectOf(JSON.parse(body) as OperationStart), 'interrupted', 'the proxy died while it ran')
+/**
+ * For an operation whose proxy died.
+ * @param subject JSON of a `Subject`; an earlier version kept the whole start
+ */
+export function endOfInterrupted(subject: string): OperationEnd {
+  return endOf(subjectOf(JSON.parse(subject) as OperationStart), 'interrupted', 'the proxy died while it ran')
 }
 
 function endOf(subject: Subject, result: OperationEnd['result'], reason: string): OperationEnd {
