@@ -1,34 +1,6 @@
 import { type KeyObject, randomBytes } from 'node:crypto'
 import { CURVES, keyTypeOf, publicKeyBlob } from './key.ts'
-import { mpint, Reader, string, u32 } from './wire.ts'
-
-/**
- * The private fields of a key, as an ssh-agent is handed them (draft-miller-ssh-agent, section 4.2). Behind a plain key
- * the public fields come with them; behind a certificate those are in the certificate already.
- */
-export function privateKeyFields(key: KeyObject, certificate?: Buffer): Buffer {
-  const type = keyTypeOf(key)
-  const jwk = key.export({ format: 'jwk' })
-  const field = (value: string | undefined) => Buffer.from(value ?? '', 'base64url')
-  const plain = certificate === undefined
-  if (type === 'ssh-ed25519') {
-    return Buffer.concat([string(field(jwk.x)), string(Buffer.concat([field(jwk.d), field(jwk.x)]))])
-  }
-  if (type === 'ssh-rsa') {
-    const numbers = plain ? [jwk.n, jwk.e, jwk.d, jwk.qi, jwk.p, jwk.q] : [jwk.d, jwk.qi, jwk.p, jwk.q]
-    return Buffer.concat(numbers.map(number => mpint(field(number))))
-  }
-  const point = Buffer.concat([Buffer.of(4), field(jwk.x), field(jwk.y)])
-  const fields = plain ? [string(CURVES[type]!.name), string(point)] : []
-  return Buffer.concat([...fields, mpint(field(jwk.d))])
-}
-
-/** Type and fields of a private key, and the certificate with it where there is one. */
-export function privateKeyBlob(key: KeyObject, certificate?: Buffer): Buffer {
-  if (certificate === undefined) return Buffer.concat([string(keyTypeOf(key)), privateKeyFields(key)])
-  const type = new Reader(certificate, 'certificate').name()
-  return Buffer.concat([string(type), string(certificate), privateKeyFields(key, certificate)])
-}
+import { mpint, string, u32 } from './wire.ts'
 
 /**
  * The file ssh and ssh-keygen read (PROTOCOL.key), without a passphrase: for a key that lives no longer than its
@@ -49,4 +21,20 @@ export function opensshPrivateKey(key: KeyObject, comment = ''): string {
   ])
   const lines = file.toString('base64').match(/.{1,70}/g)!
   return ['-----BEGIN OPENSSH PRIVATE KEY-----', ...lines, '-----END OPENSSH PRIVATE KEY-----', ''].join('\n')
+}
+
+/** The type of a private key, then its fields, the public ones first (PROTOCOL.key refers to draft-miller-ssh-agent, section 4.2). */
+function privateKeyBlob(key: KeyObject): Buffer {
+  const type = keyTypeOf(key)
+  const jwk = key.export({ format: 'jwk' })
+  const field = (value: string | undefined) => Buffer.from(value ?? '', 'base64url')
+  if (type === 'ssh-ed25519') {
+    return Buffer.concat([string(type), string(field(jwk.x)), string(Buffer.concat([field(jwk.d), field(jwk.x)]))])
+  }
+  if (type === 'ssh-rsa') {
+    const numbers = [jwk.n, jwk.e, jwk.d, jwk.qi, jwk.p, jwk.q]
+    return Buffer.concat([string(type), ...numbers.map(number => mpint(field(number)))])
+  }
+  const point = Buffer.concat([Buffer.of(4), field(jwk.x), field(jwk.y)])
+  return Buffer.concat([string(type), string(CURVES[type]!.name), string(point), mpint(field(jwk.d))])
 }

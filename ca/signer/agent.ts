@@ -1,8 +1,5 @@
-import type { KeyObject } from 'node:crypto'
 import { createConnection } from 'node:net'
-import type { Certificate } from '../certificate.ts'
 import { fingerprint, readPublicKey } from '../key.ts'
-import { privateKeyBlob } from '../privatekey.ts'
 import type { Signer } from '../signer.ts'
 import { FormatError, Reader, string, u32 } from '../wire.ts'
 
@@ -12,15 +9,10 @@ import { FormatError, Reader, string, u32 } from '../wire.ts'
  * authority signs with that key without any library of the vendor in its own process.
  */
 const FAILURE = 5
-const SUCCESS = 6
 const REQUEST_IDENTITIES = 11
 const IDENTITIES_ANSWER = 12
 const SIGN_REQUEST = 13
 const SIGN_RESPONSE = 14
-const ADD_IDENTITY = 17
-const REMOVE_IDENTITY = 18
-const ADD_ID_CONSTRAINED = 25
-const CONSTRAIN_LIFETIME = 1
 const FLAG_RSA_SHA2_512 = 4
 
 /** What OpenSSH's own client takes. */
@@ -65,36 +57,6 @@ export async function agentSigner(socket: string, publicKey: Buffer): Promise<Si
       return signature
     },
   }
-}
-
-export interface AddedIdentity {
-  readonly comment: string
-  readonly certificate?: Certificate
-  /** The agent forgets the key after so many seconds. */
-  readonly lifetimeSeconds?: number
-}
-
-/** Puts a private key into the agent; with a certificate, the certificate (add the plain key by a second call if it is wanted). */
-export async function addIdentity(
-  socket: string,
-  key: KeyObject,
-  { comment, certificate, lifetimeSeconds }: AddedIdentity,
-): Promise<void> {
-  const identity = Buffer.concat([privateKeyBlob(key, certificate?.blob), string(comment)])
-  const request =
-    lifetimeSeconds === undefined
-      ? Buffer.concat([Buffer.of(ADD_IDENTITY), identity])
-      : Buffer.concat([Buffer.of(ADD_ID_CONSTRAINED), identity, Buffer.of(CONSTRAIN_LIFETIME), u32(lifetimeSeconds)])
-  answer(await ask(socket, request), SUCCESS, 'would not take the key').end()
-}
-
-/** Removes a key or a certificate, by its blob. */
-export async function removeIdentity(socket: string, blob: Buffer): Promise<void> {
-  answer(
-    await ask(socket, Buffer.concat([Buffer.of(REMOVE_IDENTITY), string(blob)])),
-    SUCCESS,
-    'would not remove the key',
-  ).end()
 }
 
 function answer(message: Buffer, wanted: number, otherwise: string): Reader {

@@ -137,18 +137,3 @@ function derive(passphrase: string, salt: Buffer, cost: number): Promise<Buffer>
     maxmem: 256 * SCRYPT_BLOCK * cost,
   })
 }
-
-/** A passphrase from a private file (its first line) or from the environment, never from the command line. */
-export async function readPassphrase(
-  source: { readonly file: string } | { readonly environment: string },
-): Promise<string> {
-  if ('environment' in source) {
-    const value = process.env[source.environment]
-    if (!value)
-      throw new Error(`the environment has no ${source.environment}; put the passphrase of the authority's key there`)
-    return value
-  }
-  const line = (await readPrivate(source.file))?.toString('utf8').split(/\r?\n/, 1)[0]
-  if (!line) throw new Error(`${source.file}: no passphrase in it`)
-  return line
-}

@@ -4,12 +4,11 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
-import { parseCertificateLine } from '../../ca/certificate.ts'
 import { checkCertificate } from '../../ca/check.ts'
 import { fingerprint, publicKeyLine } from '../../ca/key.ts'
 import { signCertificate } from '../../ca/sign.ts'
 import { signatureAlgorithm, verifySignature } from '../../ca/signature.ts'
-import { addIdentity, agentSigner, listIdentities, removeIdentity } from '../../ca/signer/agent.ts'
+import { agentSigner, listIdentities } from '../../ca/signer/agent.ts'
 import { type Agent, startAgent } from '../support/agent.ts'
 import { allKeys, keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
 
@@ -23,13 +22,12 @@ beforeEach(async () => {
 afterEach(() => agent.stop())
 
 const data = Buffer.from('what an authority signs')
-const sshAdd = (...args: string[]) => run('ssh-add', args, { env: { ...process.env, SSH_AUTH_SOCK: socket } })
 
 test.each(allKeys)(
   'an authority whose $name key is in a real ssh-agent issues certificates',
   async ({ name, privateKey, blob }) => {
-    await addIdentity(socket, privateKey, { comment: name })
-    expect((await sshAdd('-l')).stdout).toContain(fingerprint(blob))
+    await agent.add(privateKey, name)
+    expect((await agent.sshAdd('-l')).stdout).toContain(fingerprint(blob))
     expect(await listIdentities(socket)).toEqual([{ blob, comment: name }])
     const signer = await agentSigner(socket, blob)
     const signature = await signer.sign(data)
@@ -49,32 +47,14 @@ test.each(allKeys)(
   },
 )
 
-test.each(allKeys)(
-  'a fresh $name key and its certificate go into the agent, and ssh-add shows the very certificate',
-  async subject => {
-    const certificate = await userCertificate(keys.ed25519, subject)
-    await addIdentity(socket, subject.privateKey, { comment: 'login', certificate, lifetimeSeconds: 60 })
-    const { stdout } = await sshAdd('-L')
-    expect(parseCertificateLine(stdout.trim())).toEqual(certificate)
-    await removeIdentity(socket, certificate.blob)
-    expect(await listIdentities(socket)).toEqual([])
-  },
-)
-
-test('a key with a lifetime is gone when it is over', async () => {
-  await addIdentity(socket, keys.p256.privateKey, { comment: 'short', lifetimeSeconds: 3 })
-  expect(await listIdentities(socket)).toHaveLength(1)
-  await expect.poll(() => listIdentities(socket), { timeout: 10_000 }).toEqual([])
-})
-
-test('a key ssh-add loaded signs as well; a locked agent, a missing key and a missing agent say what is wrong', async () => {
+test('a key ssh-keygen made signs as well; a locked agent, a missing key and a missing agent say what is wrong', async () => {
   const file = join(temporaryDirectory(), 'key')
   await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', file])
-  await sshAdd('-q', file)
+  await agent.sshAdd('-q', file)
   const [identity] = await listIdentities(socket)
   expect(publicKeyLine(identity!.blob, identity!.comment)).toBe(readFileSync(`${file}.pub`, 'utf8').trim())
   const signer = await agentSigner(socket, identity!.blob)
-  await sshAdd('-d', file)
+  await agent.sshAdd('-d', file)
   await expect(signer.sign(data)).rejects.toThrow(/would not sign/)
   await expect(agentSigner(socket, keys.rsa.blob)).rejects.toThrow(/does not hold SHA256:.*ssh-add/)
   await expect(listIdentities(`${socket}.none`)).rejects.toThrow(/no ssh-agent at/)

@@ -2,7 +2,7 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { publicKeyBlob } from '../../ca/key.ts'
-import { readKeyFile, readPassphrase, writeKeyFile } from '../../ca/signer/keyfile.ts'
+import { readKeyFile, writeKeyFile } from '../../ca/signer/keyfile.ts'
 import { allKeys, keys, temporaryDirectory } from './keys.ts'
 
 const passphrase = 'correct horse battery staple'
@@ -70,16 +70,4 @@ test('a key without encryption is written and read only by who asks for it', asy
   await writeKeyFile(file, keys.ed25519.privateKey, { passphrase }, cheap)
   await expect(readKeyFile(file, { plain: true })).rejects.toThrow(/give its passphrase/)
   await expect(writeKeyFile(file, keys.ed25519.privateKey, { passphrase: '' })).rejects.toThrow(/empty/)
-})
-
-test('the passphrase comes from a private file or the environment', async () => {
-  const file = join(temporaryDirectory(), 'passphrase')
-  writeFileSync(file, `${passphrase}\n`, { mode: 0o600 })
-  expect(await readPassphrase({ file })).toBe(passphrase)
-  process.env.DRAWBRIDGE_TEST_PASSPHRASE = passphrase
-  expect(await readPassphrase({ environment: 'DRAWBRIDGE_TEST_PASSPHRASE' })).toBe(passphrase)
-  delete process.env.DRAWBRIDGE_TEST_PASSPHRASE
-  await expect(readPassphrase({ environment: 'DRAWBRIDGE_TEST_PASSPHRASE' })).rejects.toThrow(
-    /no DRAWBRIDGE_TEST_PASSPHRASE/,
-  )
 })

@@ -10,7 +10,6 @@ import type { CertificateRequest } from '../../ca/issue.ts'
 import { fingerprint, parsePublicKeyLine, publicKeyLine } from '../../ca/key.ts'
 import { encodeKrl, revocations } from '../../ca/krl.ts'
 import { type MainOptions, main } from '../../ca/main.ts'
-import { addIdentity } from '../../ca/signer/agent.ts'
 import { startAgent } from '../support/agent.ts'
 import { keys, NOON, run, temporaryDirectory } from './keys.ts'
 
@@ -212,7 +211,7 @@ test('a key in an ssh-agent becomes the next one, signs after the next turn, and
     ok: false,
     reason: expect.stringContaining('ssh-add'),
   })
-  await addIdentity(agentSocket, keys.rsa.privateKey, { comment: 'gate' })
+  await agent.add(keys.rsa.privateKey, 'gate')
   expect(await first.client.rotate({ ...rotation, next })).toEqual({ ok: true })
   expect(await first.client.rotate({ ...rotation, next })).toMatchObject({
     ok: false,
