@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { Emit } from '../audit/record.ts'
 import type { Landed, TipBoard } from '../grant/tips.ts'
@@ -11,6 +12,8 @@ const LISTING_BYTES_MAX = 1 << 20
 const LINE_BYTES_MAX = 512
 /** Listings looked at, at a time; others go by unseen. */
 const LISTINGS_MAX = 64
+/** Repositories of which it is remembered what they listed. */
+const REMEMBERED_MAX = 1_000
 /** A host may answer from a copy that is behind by seconds. */
 export const SETTLED_MILLISECONDS = 30_000
 /** Other names than these are often the host's own. */
@@ -47,7 +50,28 @@ export function watchBypasses(options: {
   const begun = new WeakSet<Session>()
   const listings = new Map<Session, { readonly lines: string[]; readonly asked: number }>()
 
+  /** What a repository listed, and until when the same is not worth another look. */
+  const looked = new Map<string, { readonly digest: string; readonly until: number }>()
+
   const failed = (err: unknown) => log.warn({ err }, 'who moves refs past the gate cannot be watched for')
+
+  /** Most listings of a busy repository are the same as the one before. */
+  async function look(session: Session, lines: readonly string[], asked: number): Promise<void> {
+    const { repository } = session.start
+    const digest = hash('sha256', lines.join(''), 'base64')
+    const before = looked.get(repository)
+    if (before?.digest === digest && performance.now() < before.until) return
+    looked.delete(repository)
+    const oldest = looked.size >= REMEMBERED_MAX ? looked.keys().next().value : undefined
+    if (oldest !== undefined) looked.delete(oldest)
+    looked.set(repository, { digest, until: performance.now() + settled })
+    try {
+      await compare(session, lines, asked)
+    } catch (error) {
+      looked.delete(repository)
+      failed(error)
+    }
+  }
 
   async function compare(session: Session, lines: readonly string[], asked: number): Promise<void> {
     const { repository } = session.start
@@ -74,7 +98,7 @@ export function watchBypasses(options: {
         { err: error, repository, ref, left, found },
         'a ref that was moved past the gate could not be recorded',
       )
-      // So that the next listing tells it.
+      // So that a later listing tells it.
       await board.moved(repository, ref, found, left)
     }
   }
@@ -91,7 +115,7 @@ export function watchBypasses(options: {
       if (begun.delete(session)) board.pushed(repository, session.operation, landed(session)).catch(failed)
       const listing = listings.get(session)
       listings.delete(session)
-      if (listing && session.outcome?.result === 'ok') compare(session, listing.lines, listing.asked).catch(failed)
+      if (listing && session.outcome?.result === 'ok') void look(session, listing.lines, listing.asked)
     },
     listing: session => {
       if (listings.size >= LISTINGS_MAX) return undefined

@@ -2,7 +2,7 @@ import { PassThrough, type Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import pino from 'pino'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import type { DoneUpdate, Record } from '../../audit/record.ts'
 import { connectRedis } from '../../grant/redis.ts'
 import { createTipBoard, type TipBoard } from '../../grant/tips.ts'
@@ -163,6 +163,17 @@ test('what could not be recorded is told by the next listing; one that broke off
   expect(records).toEqual([])
   await proxy().list(splitAt(bytes, 3))
   await until(() => records.length > 0, 'the alarm')
+})
+
+test('the same listing is not compared again for a while, except where Redis could not be asked', async () => {
+  const { list } = proxy(60_000)
+  const standing = vi.spyOn(board, 'standing').mockRejectedValueOnce(new Error('Redis is away'))
+  for (const ref of [MAIN, MAIN, MAIN, 'refs/heads/other', 'refs/heads/other', MAIN]) {
+    await list(splitAt(listed(`${id(1)} ${ref}`), 3))
+    await looked()
+  }
+  expect(standing).toHaveBeenCalledTimes(4)
+  standing.mockRestore()
 })
 
 test('without Redis listings and pushes go by', async () => {
