@@ -273,7 +273,7 @@ function withoutPolicy(common: Omit<AskedFor, 'window'>, wish: Wish): Prospect {
 }
 
 /** The pending request for the same thing, unless its time is up; then it lapses here and now. */
-export async function settledPending(
+async function settledPending(
   change: Change,
   asked: AskedFor,
   person: string,

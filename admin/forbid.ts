@@ -14,7 +14,7 @@ import { kindOf } from './voter.ts'
  */
 
 /** Why the policy in force forbids any part of this to whoever would get it; undefined when it does not. */
-export function whyForbidden(
+function whyForbidden(
   standing: Standing,
   principal: string,
   targets: readonly Target[],

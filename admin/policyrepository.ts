@@ -21,7 +21,7 @@ export interface FollowedPolicy {
 }
 
 /** Whom the gate reads its policy as. Lock it, and the policy in force stays. */
-export const POLICY_READER = 'service:policy'
+const POLICY_READER = 'service:policy'
 const WINDOW_MILLISECONDS = 3_600_000
 /** A window that ends sooner than this is not begun to be used. */
 const REST_MILLISECONDS = 120_000

@@ -61,7 +61,7 @@ export function peaksAt({ seq, peaks }: Boundary): Peaks {
 }
 
 /** A boundary from its JSON. @throws SyntaxError when it is none */
-export function parseBoundary(text: string): Boundary {
+function parseBoundary(text: string): Boundary {
   const value = JSON.parse(text) as Boundary
   const texts = [value?.hash, value?.recorded, value?.peaks, value?.file, value?.sha256, value?.time, value?.key]
   const whole =

@@ -36,7 +36,7 @@ export interface Subtree {
   readonly hash: Buffer
 }
 
-export const NO_PEAKS: Peaks = { size: 0, roots: [] }
+const NO_PEAKS: Peaks = { size: 0, roots: [] }
 
 /** A tree that grows; what the ledger writer keeps. */
 export class GrowingTree {
@@ -148,16 +148,6 @@ function subproof(first: number, range: Range, whole: boolean): Range[] {
   if (first === range.to) return whole ? [] : [range]
   const [left, right] = halves(range)
   return first <= right.from ? [...subproof(first, left, whole), right] : [...subproof(first, right, false), left]
-}
-
-/** The proof itself, of leaf hashes at hand. */
-export function inclusionProof(index: number, leaves: readonly Buffer[]): Buffer[] {
-  return inclusionRanges(index, leaves.length).map(range => rangeRoot(leaves, range))
-}
-
-/** The proof itself, of leaf hashes at hand. */
-export function consistencyProof(first: number, leaves: readonly Buffer[]): Buffer[] {
-  return consistencyRanges(first, leaves.length).map(range => rangeRoot(leaves, range))
 }
 
 /** Section 2.1.3.2: whether the proof leads from this leaf hash at `index` to the root of a tree of `size` leaves. */

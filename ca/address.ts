@@ -6,7 +6,7 @@ interface Address {
   readonly value: bigint
 }
 
-export const ADDRESS_LIST_ENTRIES_MAX = 256
+const ADDRESS_LIST_ENTRIES_MAX = 256
 const MAPPED = 0xffffn << 32n
 
 /**

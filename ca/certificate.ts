@@ -54,9 +54,9 @@ export type Options = ReadonlyMap<string, string | true>
 
 export const FOREVER = 0xffff_ffff_ffff_ffffn
 
-export const CERTIFICATE_BYTES_MAX = 64 << 10
+const CERTIFICATE_BYTES_MAX = 64 << 10
 /** OpenSSH's SSHKEY_CERT_MAX_PRINCIPALS. */
-export const PRINCIPALS_MAX = 256
+const PRINCIPALS_MAX = 256
 const OPTIONS_MAX = 64
 /** A short nonce leaves room to aim for a collision in the signature's hash; 16 and 32 are what writers use. */
 const NONCE_BYTES_MIN = 16

@@ -20,8 +20,8 @@ export interface PublicKeyLine extends PublicKey {
 /** What PROTOCOL.certkeys appends to the type of a plain key. */
 export const CERTIFICATE_SUFFIX = '-cert-v01@openssh.com'
 
-export const RSA_BITS_MIN = 2048
-export const RSA_BITS_MAX = 16_384
+const RSA_BITS_MIN = 2048
+const RSA_BITS_MAX = 16_384
 /** OpenSSL takes no longer exponent with a long modulus: verifying would take arbitrarily long. */
 const RSA_EXPONENT_BYTES_MAX = 8
 export const KEY_BLOB_BYTES_MAX = 4096

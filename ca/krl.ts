@@ -50,7 +50,7 @@ export const EMPTY_KRL: Krl = {
   sha256: [],
 }
 
-export const KRL_BYTES_MAX = 16 << 20
+const KRL_BYTES_MAX = 16 << 20
 const MAGIC = Buffer.from('SSHKRL\n\0', 'latin1')
 const SECTION = { certificates: 1, key: 2, sha1: 3, signature: 4, sha256: 5, extension: 255 } as const
 const CERTIFICATE_SECTION = { list: 0x20, range: 0x21, bitmap: 0x22, keyId: 0x23, extension: 0x39 } as const

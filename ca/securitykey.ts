@@ -14,7 +14,7 @@ import { FormatError, Reader, u32 } from './wire.ts'
  * What is signed is not the message but SHA-256(application), flags, counter, SHA-256(message); flags and counter follow
  * the signature.
  */
-export const SECURITY_KEY_TYPES = ['sk-ssh-ed25519@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com'] as const
+const SECURITY_KEY_TYPES = ['sk-ssh-ed25519@openssh.com', 'sk-ecdsa-sha2-nistp256@openssh.com'] as const
 export type SecurityKeyType = (typeof SECURITY_KEY_TYPES)[number]
 
 export interface SecurityKey {

@@ -6,7 +6,7 @@ import { FormatError, mpint, Reader, string } from './wire.ts'
  * SSH signature blobs: `string algorithm, string signature` (RFC 4253, section 6.6; RFC 5656, section 3.1.2; RFC 8332;
  * RFC 8709). `ssh-rsa`, the signature with SHA-1, is in no list here and so is neither made nor taken anywhere.
  */
-export const SIGNATURE_ALGORITHMS = [
+const SIGNATURE_ALGORITHMS = [
   'ssh-ed25519',
   'ecdsa-sha2-nistp256',
   'ecdsa-sha2-nistp384',
@@ -34,16 +34,6 @@ export function loginSignatureAlgorithm(publicKeyAlgorithm: string): SignatureAl
     ? publicKeyAlgorithm.slice(0, -CERTIFICATE_SUFFIX.length)
     : publicKeyAlgorithm
   return SIGNATURE_ALGORITHMS.find(algorithm => algorithm === plain)
-}
-
-/** The algorithm a signature blob names, or undefined where none can be read. */
-export function signatureAlgorithm(signature: Buffer): SignatureAlgorithm | undefined {
-  try {
-    const name = new Reader(signature, 'signature').name()
-    return SIGNATURE_ALGORITHMS.find(algorithm => algorithm === name)
-  } catch {
-    return undefined
-  }
 }
 
 /**
@@ -113,7 +103,7 @@ export function signatureBlob(algorithm: SignatureAlgorithm, value: Buffer): Buf
 }
 
 /** The blob of an ECDSA signature given as r and s side by side (IEEE P1363). */
-export function ecdsaSignatureBlob(curve: Curve, fixed: Buffer): Buffer {
+function ecdsaSignatureBlob(curve: Curve, fixed: Buffer): Buffer {
   const value = Buffer.concat([mpint(fixed.subarray(0, curve.bytes)), mpint(fixed.subarray(curve.bytes))])
   return Buffer.concat([string(`ecdsa-sha2-${curve.name}`), string(value)])
 }

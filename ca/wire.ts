@@ -15,7 +15,7 @@ export class FormatError extends Error {
 }
 
 /** No string in a key, certificate, signature or KRL is longer; a KRL itself is bounded by its own reader. */
-export const STRING_BYTES_MAX = 16 << 20
+const STRING_BYTES_MAX = 16 << 20
 const NAME_BYTES_MAX = 64
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

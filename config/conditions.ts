@@ -57,8 +57,6 @@ const VARIABLES: Readonly<Record<keyof ConditionContext, string>> = {
   now: 'google.protobuf.Timestamp',
 }
 
-export const CONDITION_VARIABLES: readonly string[] = Object.keys(VARIABLES)
-
 const limits = { maxAstNodes: 300, maxDepth: 24, maxListElements: 100, maxMapEntries: 20, maxCallArguments: 8 }
 
 const environment = new Environment({ limits })

@@ -99,7 +99,7 @@ export function explain(
 }
 
 /** One line for a person. */
-export function sayDecision(decision: Decision): string {
+function sayDecision(decision: Decision): string {
   const by = decision.rule === undefined ? '' : ` (rule "${decision.rule}")`
   if (decision.kind === 'allowed') return `allowed by ${decision.grants.join(', ')}${by}`
   if (decision.kind === 'observed')

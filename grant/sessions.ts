@@ -32,7 +32,7 @@ const HEARTBEAT_MILLISECONDS = 5_000
 const SILENT_MILLISECONDS_MAX = 15_000
 const WRITES_AT_ONCE_MAX = 1_000
 /** How many a list holds at most. */
-export const SESSIONS_LISTED_MAX = 10_000
+const SESSIONS_LISTED_MAX = 10_000
 
 const proxiesKey = (prefix: string) => `${prefix}:sessions`
 const proxyKey = (prefix: string, proxy: string) => `${prefix}:sessions:${proxy}`

@@ -96,7 +96,7 @@ export function iso(milliseconds: number): string {
   return new Date(milliseconds).toISOString()
 }
 
-export const problemSchema = z.object({
+const problemSchema = z.object({
   type: z.string(),
   title: z.string(),
   status: z.number(),

@@ -257,7 +257,7 @@ export function readKeyLine(text: string): Buffer {
 }
 
 /** Opens a login for a terminal, or for the holder of a key that has proved possession of it. */
-export async function beginLogin(
+async function beginLogin(
   { sql, people, places }: Control,
   from: { readonly client: string; readonly fresh: boolean; readonly address: string; readonly keyBlob?: Buffer },
 ) {

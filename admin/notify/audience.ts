@@ -30,7 +30,7 @@ const ASKING: ReadonlySet<Event> = new Set(['request.made', 'request.vote', 'req
 const ADDRESS = /^[^\s@<>"(),:;[\]\\]{1,64}@[A-Za-z0-9.-]{1,253}$/
 
 /** Whether this can be written to; nothing in it that a mail header would take for more than one address. */
-export const isAddress = (text: string): boolean => ADDRESS.test(text)
+const isAddress = (text: string): boolean => ADDRESS.test(text)
 
 export function directory(standing: Standing, people: ReadonlyMap<string, Reach>): (person: string) => Reach {
   const identities = new Map<string, string[]>()

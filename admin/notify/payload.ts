@@ -104,7 +104,6 @@ export const payload = z
 export type Payload = z.infer<typeof payload>
 export type RequestFacts = z.infer<typeof request>
 export type WindowFacts = z.infer<typeof window>
-export type FindingFacts = z.infer<typeof finding>
 
 /** The published schema, as text. */
 export function payloadSchema(): string {

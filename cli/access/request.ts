@@ -49,7 +49,7 @@ export interface Request {
 }
 
 /** `2h`, or `Mon 02:00–04:00 Europe/Berlin, 28d` */
-export const lengthOf = ({ recurring, for: length }: Pick<Request, 'for' | 'recurring'>): string =>
+const lengthOf = ({ recurring, for: length }: Pick<Request, 'for' | 'recurring'>): string =>
   recurring === undefined ? length : `${recurring}, ${length}`
 
 export const pathOf = (id: string) => `/requests/${encodeURIComponent(id)}`

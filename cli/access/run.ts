@@ -82,7 +82,7 @@ const ASK =
 const FILED = /^(?:remote: )?asked for: (r-[0-9a-z]{1,40}) waits for /gm
 
 /** The request that the gate filed when it refused, where the policy says so. */
-export function filedIn(said: string): { readonly text: string; readonly id: string } | undefined {
+function filedIn(said: string): { readonly text: string; readonly id: string } | undefined {
   const [text, id] = [...said.replaceAll('\r', '\n').matchAll(FILED)].at(-1) ?? []
   return text === undefined || id === undefined ? undefined : { text, id }
 }

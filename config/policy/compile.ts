@@ -202,7 +202,7 @@ function approver(text: string, names: Names): Approver {
     : { kind: 'group', name: bare }
 }
 
-export function compilePlan(document: ApproversDocument, names: Names): Plan {
+function compilePlan(document: ApproversDocument, names: Names): Plan {
   if (Array.isArray(document)) {
     const items: readonly StepDocument[] = document
     const texts = items.filter(item => typeof item === 'string')

@@ -2,7 +2,7 @@ import { checkRefPattern, coversRef } from '../../grant/pattern.ts'
 
 /** What a Git host can say that began: these open windows where a rule's `trigger` names them. */
 
-export const EVENT_KINDS = ['merge', 'deployment', 'pipeline', 'job'] as const
+const EVENT_KINDS = ['merge', 'deployment', 'pipeline', 'job'] as const
 export type EventKind = (typeof EVENT_KINDS)[number]
 
 /** Something that began at a host. */

@@ -18,7 +18,7 @@ import { actionsOf, readTrigger, TRIGGER_FORM } from './words.ts'
 export const RULES_MAX = 20_000
 const LIST_MAX = 5_000
 /** A window longer than this is a standing permission by another name. */
-export const WINDOW_MAX = 90 * 86_400_000
+const WINDOW_MAX = 90 * 86_400_000
 
 /** A text with a form of its own. `check` answers undefined, or what is wrong; `form` says what is accepted. */
 function text(form: string, check: (written: string) => string | undefined) {

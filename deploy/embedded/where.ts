@@ -8,7 +8,7 @@ import type { Settings } from '../../config/settings.ts'
 const FOLDER_BYTES_MAX = 80
 
 /** The folder for a state folder's sockets: inside it, or, where that is too deep for a socket's path, a private one beside. */
-export function socketFolder(state: string): string {
+function socketFolder(state: string): string {
   const inside = join(state, 'run')
   if (Buffer.byteLength(inside) <= FOLDER_BYTES_MAX) return inside
   const name = createHash('sha256').update(state).digest('hex').slice(0, 12)

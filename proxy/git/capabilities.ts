@@ -6,7 +6,7 @@ export interface Capability {
   readonly value?: string
 }
 
-export const CAPABILITIES_MAX = 256
+const CAPABILITIES_MAX = 256
 
 /**
  * The capabilities in a list parted by blanks, as behind the NUL of v0 and v1.

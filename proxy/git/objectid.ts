@@ -1,8 +1,6 @@
 /** The hash a repository names its objects with. */
 export type ObjectFormat = 'sha1' | 'sha256'
 
-/** Hex digits in an object id. */
-export const ID_DIGITS = { sha1: 40, sha256: 64 } as const
 /** Bytes of the checksum a pack ends with: as long as an object id. */
 export const TRAILER_BYTES = { sha1: 20, sha256: 32 } as const
 

@@ -6,7 +6,7 @@ import { Readable, Transform, type TransformCallback } from 'node:stream'
 /** What a writer may put into one packet, its four digits included (git's LARGE_PACKET_MAX). */
 export const PACKET_MAX = 0xfff0
 /** What a reader takes: stock git checks the payload, not the length, against its buffer and so takes three bytes more. */
-export const PACKET_READ_MAX = 0xfff3
+const PACKET_READ_MAX = 0xfff3
 /** Payload bytes of the largest packet we write. */
 export const PAYLOAD_MAX = PACKET_MAX - 4
 
@@ -35,7 +35,6 @@ const RESPONSE_END_PACKET: Packet = { kind: 'response-end' }
 
 export const FLUSH: Buffer = Buffer.from('0000')
 export const DELIM: Buffer = Buffer.from('0001')
-export const RESPONSE_END: Buffer = Buffer.from('0002')
 
 /** The four digits in front of a payload of `length` bytes. */
 export function packetHead(length: number): string {

@@ -1,7 +1,7 @@
 // Names of refs: git-check-ref-format(1), then what a gate must refuse besides.
 
 /** Bytes; git itself stops at the length of a pkt-line, file systems at 255 for each component. */
-export const REFNAME_BYTES_MAX = 1024
+const REFNAME_BYTES_MAX = 1024
 
 // git: control characters, DEL, blank, ~ ^ : ? * [ \ are nowhere in a name.
 const FORBIDDEN = /[\x00-\x20\x7f~^:?*[\\]/
@@ -53,7 +53,7 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
  * First components after `refs/` to which git or some host gives a meaning of its own: writing there does more than move
  * a branch (opens a review, rewrites history for readers, changes permissions).
  */
-export const SPECIAL_NAMESPACES: ReadonlySet<string> = new Set([
+const SPECIAL_NAMESPACES: ReadonlySet<string> = new Set([
   'for', // Gerrit: opens a change
   'drafts',
   'changes',

@@ -8,10 +8,10 @@ import { checkRefname, specialNamespaceOf, utf8 } from './refname.ts'
 //   [shallow <id>]…  <old> SP <new> SP <ref> [NUL <capabilities>]  …  0000  [<push option>… 0000]  [PACK…]
 // Read as stock receive-pack reads it, which is more than the page says; what other hosts could read otherwise is refused.
 
-export const COMMANDS_MAX = 10_000
-export const COMMAND_LIST_BYTES_MAX = 4 << 20
-export const PUSH_OPTIONS_MAX = 100
-export const PUSH_OPTION_BYTES_MAX = 1024
+const COMMANDS_MAX = 10_000
+const COMMAND_LIST_BYTES_MAX = 4 << 20
+const PUSH_OPTIONS_MAX = 100
+const PUSH_OPTION_BYTES_MAX = 1024
 
 /** One ref update as the client asked for it. Ids are in lower case. */
 export interface RefUpdate {

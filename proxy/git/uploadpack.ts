@@ -10,7 +10,7 @@ import { utf8 } from './refname.ts'
 //       then have <id>… 0000 …  done                                    (gitprotocol-pack, "Packfile Negotiation")
 
 /** Half of it are the haves a large repository may negotiate with, half the wants of one with a hundred thousand refs. */
-export const FETCH_REQUEST_BYTES_MAX = 16 << 20
+const FETCH_REQUEST_BYTES_MAX = 16 << 20
 const DETAIL_MAX = 200
 
 /** What one fetch asks for. */

@@ -1,11 +1,12 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
-  consistencyProof,
+  consistencyRanges,
   GrowingTree,
-  inclusionProof,
+  inclusionRanges,
   leafHash,
   peaksFrom,
+  rangeRoot,
   root,
   verifyConsistency,
   verifyInclusion,
@@ -24,6 +25,10 @@ const ROOTS = [
   '5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328',
 ]
 const leaves = (count: number) => Array.from({ length: count }, (_, i) => leafHash(Buffer.from(`record ${i}`)))
+const inclusionProof = (index: number, all: readonly Buffer[]) =>
+  inclusionRanges(index, all.length).map(range => rangeRoot(all, range))
+const consistencyProof = (first: number, all: readonly Buffer[]) =>
+  consistencyRanges(first, all.length).map(range => rangeRoot(all, range))
 
 test('the roots are those of Certificate Transparency', () => {
   const tree = new GrowingTree()

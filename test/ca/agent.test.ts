@@ -7,10 +7,10 @@ import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { checkCertificate } from '../../ca/check.ts'
 import { fingerprint, publicKeyLine } from '../../ca/key.ts'
 import { signCertificate } from '../../ca/sign.ts'
-import { signatureAlgorithm, verifySignature } from '../../ca/signature.ts'
+import { verifySignature } from '../../ca/signature.ts'
 import { agentSigner, listIdentities } from '../../ca/signer/agent.ts'
 import { type Agent, startAgent } from '../support/agent.ts'
-import { allKeys, keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
+import { algorithmOf, allKeys, keys, NOON, run, temporaryDirectory, userCertificate } from './keys.ts'
 
 let agent: Agent
 let socket: string
@@ -32,7 +32,7 @@ test.each(allKeys)(
     const signer = await agentSigner(socket, blob)
     const signature = await signer.sign(data)
     expect(verifySignature(blob, data, signature)).toBe(true)
-    if (name === 'rsa') expect(signatureAlgorithm(signature)).toBe('rsa-sha2-512')
+    if (name === 'rsa') expect(algorithmOf(signature)).toBe('rsa-sha2-512')
     const content = await userCertificate(keys.p256, keys.p384)
     const certificate = await signCertificate(signer, content)
     expect(

@@ -8,6 +8,7 @@ import { onTestFinished } from 'vitest'
 import { publicKeyBlob } from '../../ca/key.ts'
 import { type CertificateContent, signCertificate } from '../../ca/sign.ts'
 import { keySigner, type Signer } from '../../ca/signer.ts'
+import { Reader } from '../../ca/wire.ts'
 
 export const run = promisify(execFile)
 
@@ -35,6 +36,9 @@ export const keys = {
 } as const
 
 export const allKeys: readonly TestKey[] = Object.values(keys)
+
+/** The algorithm a signature blob names. */
+export const algorithmOf = (signature: Buffer): string => new Reader(signature, 'signature').name()
 
 /** A directory that is gone after the test. */
 export function temporaryDirectory(): string {

@@ -4,22 +4,16 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { readPublicKey } from '../../ca/key.ts'
 import { opensshPrivateKey } from '../../ca/privatekey.ts'
-import {
-  loginSignatureAlgorithm,
-  sign,
-  signatureAlgorithm,
-  signatureAlgorithms,
-  verifySignature,
-} from '../../ca/signature.ts'
+import { loginSignatureAlgorithm, sign, signatureAlgorithms, verifySignature } from '../../ca/signature.ts'
 import { Reader, string, u32 } from '../../ca/wire.ts'
-import { allKeys, keys, run, temporaryDirectory } from './keys.ts'
+import { algorithmOf, allKeys, keys, run, temporaryDirectory } from './keys.ts'
 
 const data = Buffer.from('the bytes of a login request')
 
 test.each(allKeys)('$name signs and verifies, by each of its algorithms and by no other', ({ privateKey, blob }) => {
   for (const algorithm of signatureAlgorithms(readPublicKey(blob).type)) {
     const signature = sign(privateKey, data, algorithm)
-    expect(signatureAlgorithm(signature)).toBe(algorithm)
+    expect(algorithmOf(signature)).toBe(algorithm)
     expect(verifySignature(blob, data, signature)).toBe(true)
     expect(verifySignature(blob, data, signature, [algorithm])).toBe(true)
     expect(verifySignature(blob, data, signature, [])).toBe(false)

@@ -17,9 +17,8 @@ import {
 import { checkCertificate } from '../../ca/check.ts'
 import { fingerprint, publicKeyLine, readPublicKey } from '../../ca/key.ts'
 import { opensshPrivateKey } from '../../ca/privatekey.ts'
-import { signatureAlgorithm } from '../../ca/signature.ts'
 import { string } from '../../ca/wire.ts'
-import { allKeys, run, type TestKey, temporaryDirectory } from './keys.ts'
+import { algorithmOf, allKeys, run, type TestKey, temporaryDirectory } from './keys.ts'
 import { content, signed, toOptions } from './random.ts'
 
 const COUNT = Number(process.env.CERTIFICATES ?? 150)
@@ -94,7 +93,7 @@ function printed(certificate: Certificate): Printed {
   return {
     type: `${certificate.algorithm} ${certificate.type} certificate`,
     publicKey: `${kindOf(certificate.publicKey)}-CERT ${fingerprint(certificate.publicKey)}`,
-    authority: `${kindOf(certificate.authority)} ${fingerprint(certificate.authority)} (using ${signatureAlgorithm(certificate.signature)})`,
+    authority: `${kindOf(certificate.authority)} ${fingerprint(certificate.authority)} (using ${algorithmOf(certificate.signature)})`,
     keyId: `"${certificate.keyId}"`,
     serial: String(certificate.serial),
     valid,

@@ -12,12 +12,12 @@ import {
   PacketReader,
   packet,
   printable,
-  RESPONSE_END,
   wholePackets,
 } from '../../../proxy/git/pktline.ts'
 import { chunks, collect, splitAt, trickle } from './split.ts'
 
 const WIRE = Buffer.from('0009hello000000010002000400AFx'.replace('00AFx', `00AF${'x'.repeat(0xaf - 4)}`))
+const RESPONSE_END = Buffer.from('0002')
 const KINDS = ['hello', 'flush', 'delim', 'response-end', '', 'x'.repeat(0xaf - 4)]
 
 async function readAll(source: Readable): Promise<string[]> {
