@@ -11,6 +11,9 @@ import { Problem } from './problem.ts'
 
 const REASON_CHARACTERS_MAX = 500
 export const PAGE_MAX = 500
+const REFS_MAX = 64
+/** The longest window, and the furthest ahead one may begin. */
+export const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
 
 export const line = (max: number) =>
   z
@@ -34,10 +37,12 @@ export const repositoryPattern = z.string().check(context => {
   if (fault !== undefined) context.issues.push({ code: 'custom', message: fault, input: context.value })
 })
 
-export const refPattern = z.string().check(context => {
+const refPattern = z.string().check(context => {
   const fault = checkRefPattern(context.value)
   if (fault !== undefined) context.issues.push({ code: 'custom', message: fault, input: context.value })
 })
+
+export const refPatterns = z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag')
 
 /** What of a repository a push is to change. */
 export const pathList = z

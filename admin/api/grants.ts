@@ -31,15 +31,13 @@ import {
   pathsOf,
   principal,
   reason,
-  refPattern,
+  refPatterns,
   refusals,
   repositoryPattern,
+  WINDOW_MILLISECONDS_MAX,
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
 
-/** The longest window, and the furthest ahead one may begin. */
-const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
-const REFS_MAX = 64
 const USES_MAX = 1_000_000
 
 const endings = ['expired', 'revoked', 'released', 'idle', 'used', 'locked'] as const satisfies readonly Ending[]
@@ -123,7 +121,7 @@ export const grants: FastifyPluginAsyncZod<Control> = async (app, { sql, store, 
           principal,
           repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
           actions: z.array(action).min(1, 'needs at least one action').max(ACTIONS.length),
-          refs: z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag'),
+          refs: refPatterns,
           ...length,
           starts_at: instant.optional().describe('now, if left out'),
           idle: duration.optional(),

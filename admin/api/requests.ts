@@ -23,16 +23,15 @@ import {
   pathList,
   principal,
   reason,
-  refPattern,
+  refPatterns,
   refusals,
   repositoryPattern,
+  WINDOW_MILLISECONDS_MAX,
 } from './fields.ts'
 import { notFound, Problem } from './problem.ts'
 import { changesTheGate, enactedView, isOwn, isVisible, recurrence, requestView, STATES, view } from './requestview.ts'
 import { viaOf } from './via.ts'
 
-const WINDOW_MILLISECONDS_MAX = 90 * 86_400_000
-const REFS_MAX = 64
 const TARGETS_MAX = 20
 /** How long an answer waits for a decision. */
 const WAIT_MILLISECONDS_MAX = 60_000
@@ -50,7 +49,7 @@ const ticket = z.string().regex(/^[\x21-\x7e]{1,100}$/, 'is one word')
 const target = z.strictObject({
   repository: repositoryPattern.describe('<upstream>/<path>; * within a part, ** across parts'),
   actions: z.array(action).min(1, 'needs at least one action').max(ACTIONS.length),
-  refs: z.array(refPattern).max(REFS_MAX).default([]).describe('none: every branch and tag'),
+  refs: refPatterns,
 })
 
 export const wish = target.extend({
