@@ -1,17 +1,19 @@
 import { jsonLine } from '../export.ts'
+import { sha256Hex, signRequest } from '../sigv4.ts'
 import type { Forwarder } from './forwarder.ts'
-import { type Credentials, signed } from './sigv4.ts'
 
 const RECORDS_PER_OBJECT = 2_000
 const LINGER_MILLISECONDS = 60_000
 const ANSWER_MILLISECONDS_MAX = 60_000
 
-export interface ObjectsOptions extends Credentials {
+export interface ObjectsOptions {
   readonly name: string
   /** Of the service; the bucket is the first part of the path. */
   readonly endpoint: URL
   readonly region: string
   readonly bucket: string
+  readonly accessKey: string
+  readonly secretKey: string
   /** Before the names of the objects. */
   readonly prefix: string
   readonly linger?: number
@@ -23,6 +25,7 @@ export interface ObjectsOptions extends Credentials {
  */
 export function objects(options: ObjectsOptions): Forwarder {
   const { name, endpoint, region, bucket, prefix, linger = LINGER_MILLISECONDS } = options
+  const credentials = { accessKeyId: options.accessKey, secretAccessKey: options.secretKey }
   return {
     name,
     records: RECORDS_PER_OBJECT,
@@ -35,11 +38,11 @@ export function objects(options: ObjectsOptions): Forwarder {
       const path = [bucket, ...key.split('/')].map(encodeURIComponent).join('/')
       url.pathname = `${url.pathname.replace(/\/$/, '')}/${path}`
       const body = Buffer.from(rows.map(jsonLine).join(''))
-      const headers = { 'content-type': 'application/x-ndjson' }
-      const { host: _, ...sent } = signed({ method: 'PUT', url, headers, body }, options, region, new Date())
+      const headers = { 'content-type': 'application/x-ndjson', 'x-amz-content-sha256': sha256Hex(body) }
+      const request = { method: 'PUT', url, headers, body, region, service: 's3', now: Date.now() } as const
       const response = await fetch(url, {
         method: 'PUT',
-        headers: sent,
+        headers: signRequest(request, credentials),
         body,
         redirect: 'manual',
         signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_MILLISECONDS_MAX)]),

@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import type { AwsCredentials } from '../../audit/sigv4.ts'
 import { readPrivate } from '../durable.ts'
 import type { KmsAccess } from './kms.ts'
-import type { AwsCredentials } from './sigv4.ts'
 import type { VaultAccess } from './vault.ts'
 
 /** What opens Vault and AWS KMS, in files that are read at each use: tokens and the credentials of a role are renewed. */

@@ -1,10 +1,10 @@
 import { createHash, createPublicKey } from 'node:crypto'
 import { z } from 'zod'
+import { type AwsCredentials, signRequest } from '../../audit/sigv4.ts'
 import { CURVES, type KeyType, publicKeyBlob, readPublicKey } from '../key.ts'
 import { signatureFromService } from '../signature.ts'
 import type { Signer } from '../signer.ts'
 import { requestJson } from './request.ts'
-import { type AwsCredentials, signRequest } from './sigv4.ts'
 
 /** A key in AWS KMS (JSON 1.1 protocol, `TrentService.GetPublicKey` and `TrentService.Sign`), of usage SIGN_VERIFY. */
 export interface KmsAccess {

@@ -10,12 +10,12 @@ import { createEmitter } from '../../../audit/emit.ts'
 import { type Batch, type Forwarder, type Forwarding, startForwarding } from '../../../audit/forward/forwarder.ts'
 import { objects } from '../../../audit/forward/objects.ts'
 import { redisStream } from '../../../audit/forward/redis.ts'
-import { signed } from '../../../audit/forward/sigv4.ts'
 import { readerStates } from '../../../audit/forward/state.ts'
 import { message, syslog } from '../../../audit/forward/syslog.ts'
 import { webhook } from '../../../audit/forward/webhook.ts'
 import { loadHeadKey } from '../../../audit/head.ts'
 import { startWriter, type Writer } from '../../../audit/ledger.ts'
+import { sha256Hex, signRequest } from '../../../audit/sigv4.ts'
 import { connectRedis } from '../../../grant/redis.ts'
 import { until } from '../../support/program.ts'
 import { startRedis } from '../../support/redis.ts'
@@ -370,17 +370,26 @@ test('a Redis stream has each record once, whatever is sent again, and consumer 
 })
 
 test('signature version 4 is the one of the example in the documentation of S3', () => {
-  const credentials = { accessKey: 'AKIAIOSFODNN7EXAMPLE', secretKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY' }
-  const headers = signed(
+  const credentials = {
+    accessKeyId: 'AKIAIOSFODNN7EXAMPLE',
+    secretAccessKey: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
+  }
+  const body = 'Welcome to Amazon S3.'
+  const headers = signRequest(
     {
       method: 'PUT',
       url: new URL('https://examplebucket.s3.amazonaws.com/test$file.text'),
-      headers: { date: 'Fri, 24 May 2013 00:00:00 GMT', 'x-amz-storage-class': 'REDUCED_REDUNDANCY' },
-      body: Buffer.from('Welcome to Amazon S3.'),
+      headers: {
+        date: 'Fri, 24 May 2013 00:00:00 GMT',
+        'x-amz-content-sha256': sha256Hex(body),
+        'x-amz-storage-class': 'REDUCED_REDUNDANCY',
+      },
+      body,
+      region: 'us-east-1',
+      service: 's3',
+      now: Date.UTC(2013, 4, 24),
     },
     credentials,
-    'us-east-1',
-    new Date('2013-05-24T00:00:00Z'),
   )
   expect(headers.authorization).toContain('Signature=98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd')
 })
@@ -416,7 +425,7 @@ test('objects are put under names of their range, signed so that a server that c
 function rightlySigned(request: IncomingMessage, body: Buffer, secretKey: string): boolean {
   const hash = (data: string | Buffer) => createHash('sha256').update(data).digest('hex')
   const [, scope, names, signature] =
-    /Credential=AK\/([^,]+),SignedHeaders=([^,]+),Signature=(\w+)$/.exec(request.headers.authorization ?? '') ?? []
+    /Credential=AK\/([^,]+), SignedHeaders=([^,]+), Signature=(\w+)$/.exec(request.headers.authorization ?? '') ?? []
   if (!scope || !names || request.headers['x-amz-content-sha256'] !== hash(body)) return false
   const headers = names.split(';').map(name => `${name}:${request.headers[name]}\n`)
   const canonical = `${request.method}\n${request.url}\n\n${headers.join('')}\n${names}\n${hash(body)}`
