@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto'
+import { escapeHtml } from '../../audit/escape.ts'
+import { pages } from '../page.ts'
 
-/** The few pages a browser sees. No script, nothing from elsewhere; whatever others typed is escaped. */
+/** What a browser shows of a sign-in. Whatever others typed is escaped. */
 
 const STYLE = `body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem;color:#1b1f24}
 h1{font-size:1.3rem}code,b.code{font-family:ui-monospace,monospace}b.code{font-size:1.8rem;letter-spacing:.1em;display:block;margin:.5rem 0}
@@ -8,25 +9,22 @@ dl{display:grid;grid-template-columns:auto 1fr;gap:.2rem 1rem}dt{color:#57606a}d
 button{font:inherit;padding:.5rem 1.2rem;margin-right:.6rem;border:1px solid #1b1f24;border-radius:.4rem;background:#fff;cursor:pointer}
 button.yes{background:#1b1f24;color:#fff}input{font:inherit;font-family:ui-monospace,monospace;padding:.4rem;text-transform:uppercase}`
 
-const STYLE_HASH = createHash('sha256').update(STYLE).digest('base64')
+const { page, lastPage, headers } = pages(STYLE)
+
+export { lastPage }
 
 /**
  * For every page. `form-action` is ours alone on the page that confirms; the one that takes a code leads on to the provider, and
  * browsers hold that against the form too.
  */
 export function pageHeaders(form: 'ours' | 'onward' | 'none'): Record<string, string> {
-  const action = { ours: "; form-action 'self'", onward: '', none: "; form-action 'none'" }[form]
-  return {
-    'content-type': 'text/html; charset=utf-8',
-    'content-security-policy': `default-src 'none'; style-src 'sha256-${STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'${action}`,
-    'cache-control': 'no-store',
-    'referrer-policy': 'no-referrer',
-  }
+  const action = { ours: "'self'", onward: undefined, none: "'none'" } as const
+  return headers(action[form])
 }
 
 /** Asks for the code that the terminal shows. */
 export function codePage(wrong: string | undefined): string {
-  const note = wrong === undefined ? '' : `<p role="alert">${safe(wrong)}</p>`
+  const note = wrong === undefined ? '' : `<p role="alert">${escapeHtml(wrong)}</p>`
   return page(
     'Sign in to the gate',
     `${note}<form action="/login" method="get"><p><label for="code">The code your terminal shows:</label></p>
@@ -60,26 +58,10 @@ export function confirmPage(asked: Asked): string {
   return page(
     'Is this your terminal?',
     `<p>Go on only if <strong>you started this yourself</strong> and your terminal shows exactly this code:</p>
-<b class="code">${safe(code)}</b>
-<dl>${rows.map(([term, value]) => `<dt>${safe(term ?? '')}</dt><dd>${safe(value ?? '')}</dd>`).join('')}</dl>
+<b class="code">${escapeHtml(code)}</b>
+<dl>${rows.map(([term, value]) => `<dt>${escapeHtml(term ?? '')}</dt><dd>${escapeHtml(value ?? '')}</dd>`).join('')}</dl>
 <p>Whoever holds that terminal will act as you. If somebody sent you here, refuse.</p>
-<form action="/login/confirm" method="post"><input type="hidden" name="proof" value="${safe(proof)}">
+<form action="/login/confirm" method="post"><input type="hidden" name="proof" value="${escapeHtml(proof)}">
 <button class="yes" name="answer" value="allow">Yes, sign in</button><button name="answer" value="refuse">No</button></form>`,
   )
-}
-
-/** One sentence, at the end of it all. */
-export function lastPage(title: string, sentence: string): string {
-  return page(title, `<p>${safe(sentence)}</p>`)
-}
-
-function page(title: string, content: string): string {
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>${safe(title)}</title><style>${STYLE}</style><h1>${safe(title)}</h1>
-${content}</html>
-`
-}
-
-function safe(text: string): string {
-  return text.replace(/[&<>"']/g, character => `&#${character.codePointAt(0)};`)
 }

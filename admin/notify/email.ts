@@ -1,9 +1,9 @@
 import { createTransport, type SendMailOptions } from 'nodemailer'
+import { escapeHtml } from '../../audit/escape.ts'
 import type { EmailSettings } from '../../config/notify.ts'
 import { type Channel, ChannelError, type Delivery, eachPerson } from './channel.ts'
 import { digestLines } from './digest.ts'
 import { type LinkFor, linkOf } from './link.ts'
-import { escapeHtml } from './page.ts'
 import { details, headline, subject } from './words.ts'
 
 const CONNECT_MILLISECONDS_MAX = 8_000

@@ -1,3 +1,4 @@
+import { escapeHtml } from '../escape.ts'
 import type { Report, Section } from './section.ts'
 
 // One file that needs nothing else, and asks for nothing: no script, no font, no image. Nothing in it is run, because the policy in
@@ -24,13 +25,13 @@ export function html(report: Report): string {
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${STYLE}</style>
 </head>
 <body>
-<h1>${escaped(title)}</h1>
-<p>${escaped(since)} to ${escaped(until)}</p>
-<dl>${facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join('')}</dl>
+<h1>${escapeHtml(title)}</h1>
+<p>${escapeHtml(since)} to ${escapeHtml(until)}</p>
+<dl>${facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>
 ${plot(report.days)}
 ${sections.map(section).join('\n')}
 </body>
@@ -39,20 +40,20 @@ ${sections.map(section).join('\n')}
 }
 
 function section({ title, evidence, note, columns, rows, more }: Section): string {
-  const head = `<tr>${columns.map(name => `<th>${escaped(name)}</th>`).join('')}</tr>`
+  const head = `<tr>${columns.map(name => `<th>${escapeHtml(name)}</th>`).join('')}</tr>`
   const cells = (row: Section['rows'][number]) =>
     row
-      .map(value => (typeof value === 'number' ? `<td class="n">${value}</td>` : `<td>${escaped(value)}</td>`))
+      .map(value => (typeof value === 'number' ? `<td class="n">${value}</td>` : `<td>${escapeHtml(value)}</td>`))
       .join('')
   const table =
     rows.length === 0
       ? '<p>None.</p>'
       : `<table><thead>${head}</thead><tbody>${rows.map(row => `<tr>${cells(row)}</tr>`).join('\n')}</tbody></table>`
   return `<section>
-<h2>${escaped(title)}</h2>
-<p class="evidence">Evidence for: ${escaped(evidence)}</p>
-<p>${escaped(note)}</p>
-${table}${more === undefined ? '' : `<p>${escaped(more)}</p>`}
+<h2>${escapeHtml(title)}</h2>
+<p class="evidence">Evidence for: ${escapeHtml(evidence)}</p>
+<p>${escapeHtml(note)}</p>
+${table}${more === undefined ? '' : `<p>${escapeHtml(more)}</p>`}
 </section>`
 }
 
@@ -75,18 +76,13 @@ function plot(days: Report['days']): string {
   const rect = (name: string, i: number, from: number, height: number) =>
     `<rect class="${name}" x="${(i * step).toFixed(1)}" y="${(HEIGHT - from - height).toFixed(1)}" width="${Math.max(step - 1, 0.5).toFixed(1)}" height="${height.toFixed(1)}"/>`
   const drawn = bars.map(({ day, done, refused }, i) => {
-    const told = `<title>${escaped(day)}: ${done} operations, ${refused} refused</title>`
+    const told = `<title>${escapeHtml(day)}: ${done} operations, ${refused} refused</title>`
     return `<g>${told}${rect('done', i, 0, high(done))}${rect('refused', i, high(done), high(refused))}</g>`
   })
   const label = `Operations (blue) and refusals (red), ${per === 1 ? 'by day' : `${per} days a bar`}; the highest bar is ${most}`
-  return `<figure><svg viewBox="0 0 ${WIDTH} ${HEIGHT + 16}" role="img" aria-label="${escaped(label)}">
+  return `<figure><svg viewBox="0 0 ${WIDTH} ${HEIGHT + 16}" role="img" aria-label="${escapeHtml(label)}">
 ${drawn.join('\n')}
-<text x="0" y="${HEIGHT + 13}">${escaped(bars[0]!.day)}</text>
-<text x="${WIDTH}" y="${HEIGHT + 13}" text-anchor="end">${escaped(bars.at(-1)!.day)}</text>
-</svg><figcaption>${escaped(label)}</figcaption></figure>`
-}
-
-/** Text for element content and quoted attributes alike. */
-export function escaped(text: string): string {
-  return text.replace(/[&<>"'`]/g, character => `&#${character.charCodeAt(0)};`)
+<text x="0" y="${HEIGHT + 13}">${escapeHtml(bars[0]!.day)}</text>
+<text x="${WIDTH}" y="${HEIGHT + 13}" text-anchor="end">${escapeHtml(bars.at(-1)!.day)}</text>
+</svg><figcaption>${escapeHtml(label)}</figcaption></figure>`
 }
