@@ -61,27 +61,29 @@ export function watchBypasses(options: {
     const digest = hash('sha256', lines.join(''), 'base64')
     const before = looked.get(repository)
     if (before?.digest === digest && performance.now() < before.until) return
+    const refs = lines.flatMap(readLine)
+    // Of protocol 2 the advertisement itself names none.
+    if (refs.length === 0) return
     looked.delete(repository)
     const oldest = looked.size >= REMEMBERED_MAX ? looked.keys().next().value : undefined
     if (oldest !== undefined) looked.delete(oldest)
     looked.set(repository, { digest, until: performance.now() + settled })
     try {
-      await compare(session, lines, asked)
+      await compare(session, refs, asked)
     } catch (error) {
       looked.delete(repository)
       failed(error)
     }
   }
 
-  async function compare(session: Session, lines: readonly string[], asked: number): Promise<void> {
+  async function compare(session: Session, refs: readonly Listed[], asked: number): Promise<void> {
     const { repository } = session.start
     const tips = await board.standing(repository)
     // Longer than it took is what counts: a push that ended since may not be in the listing.
     const since = performance.now() - asked + settled
-    for (const line of lines) {
-      const listed = readLine(line)
-      const tip = listed && tips.get(listed.ref)
-      if (tip && tip.id !== listed.id && tip.age > since) await tell(session, listed.ref, tip.id, listed.id)
+    for (const { ref, id } of refs) {
+      const tip = tips.get(ref)
+      if (tip && tip.id !== id && tip.age > since) await tell(session, ref, tip.id, id)
     }
   }
 
@@ -145,9 +147,14 @@ function landed({ start, outcome, settled }: Session): Landed[] {
   })
 }
 
-/** A line of an advertisement or of an answer to ls-refs; a ref that stands for another moves with that one. */
-function readLine(line: string): { readonly id: string; readonly ref: string } | undefined {
+interface Listed {
+  readonly id: string
+  readonly ref: string
+}
+
+/** What a line of an advertisement or of an answer to ls-refs lists; a ref that stands for another moves with that one. */
+function readLine(line: string): Listed[] {
   const [, id, ref, rest = ''] = /^([0-9a-f]{40,64}) ([^ \0\n]+)(.*)/i.exec(line) ?? []
-  if (id === undefined || ref === undefined || rest.startsWith(' symref-target:')) return undefined
-  return { id: id.toLowerCase(), ref }
+  if (id === undefined || ref === undefined || rest.startsWith(' symref-target:')) return []
+  return [{ id: id.toLowerCase(), ref }]
 }
