@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { chmod, mkdir, readFile, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { Server as TlsServer } from 'node:tls'
-import type { FastifyInstance } from 'fastify'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import type { Registry } from 'prom-client'
@@ -12,7 +10,6 @@ import { HEADS_FILE, startLedger } from '../audit/main.ts'
 import { requirePatchedPostgres } from '../audit/patched.ts'
 import { startRetention } from '../audit/retain.ts'
 import { authorityClient } from '../ca/client.ts'
-import { keepTls, tlsNames } from '../ca/keeptls.ts'
 import {
   issueToken,
   loadOrCreateTokenKey,
@@ -24,21 +21,19 @@ import {
 } from '../ca/token.ts'
 import { FIXED, type Fixed, place, requireSame, settingsVersion } from '../config/reload.ts'
 import { secretsOf } from '../config/secrets.ts'
-import type { Settings, Tls } from '../config/settings.ts'
-import { adminSocket } from '../config/sockets.ts'
+import type { Settings } from '../config/settings.ts'
 import { createAuthorityBoard } from '../grant/authority.ts'
 import { createObservedBoard } from '../grant/observe.ts'
 import { connectRedis, untilReady } from '../grant/redis.ts'
 import { createStore } from '../grant/store.ts'
-import { OPERATOR } from './api/access.ts'
 import type { Control } from './api/control.ts'
 import { controlChecks } from './api/health.ts'
-import { createApi } from './api.ts'
 import { followAuthority } from './authority.ts'
 import { startEnact } from './enact.ts'
 import { endForbidden } from './forbid.ts'
 import { forwardLedger } from './forward.ts'
 import { headPublishers } from './heads.ts'
+import { listen } from './listen.ts'
 import { createProvider } from './login/provider.ts'
 import { startRecheck } from './login/recheck.ts'
 import { createSeal } from './login/seal.ts'
@@ -193,7 +188,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
   const every = login?.recheck
   const recheck = people && every !== undefined ? startRecheck({ sql, act, log, every, ...people }) : undefined
 
-  const control: Control = {
+  const control: Omit<Control, 'places'> = {
     sql,
     redis,
     store,
@@ -215,7 +210,6 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     }),
     ...(people && { people }),
     ...(settings.workloads && { workloads: { settings: settings.workloads, keysOf: remoteKeys() } }),
-    places: placesOf(settings, () => addressOf(api, settings.listen.admin.tls ? 'https' : 'http')),
     ...(authority && { authority }),
     ...(trust && { trust }),
     notify: () => notify,
@@ -224,23 +218,7 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     ...tokensBy(tokenKey),
   }
 
-  const { admin } = settings.listen
-  const showTls = async ({ tls }: Settings['listen']['admin']) => {
-    if (tls && api.server instanceof TlsServer) api.server.setSecureContext(await readTls(tls))
-  }
-  const tls =
-    admin.tls?.issued && authority
-      ? await keepTls({
-          client: authority,
-          file: admin.tls.certificate,
-          names: tlsNames(settings.publicAdmin, admin),
-          renewed: () => void showTls(admin).catch(error => log.error({ err: error }, 'the TLS certificate')),
-          log,
-        })
-      : undefined
-  const api: FastifyInstance = await createApi(control, { log, ...(admin.tls && { tls: await readTls(admin.tls) }) })
-  await api.listen({ host: admin.host, port: admin.port })
-  const local = await listenLocally(control, settings.state, log)
+  const listening = await listen(settings, control, { authority, log })
   // The proxies may only be starting.
   void followed?.sync()
   await act(async change => change.record({ kind: 'role.started', by: 'drawbridge', role: 'admin' }))
@@ -250,10 +228,10 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
       if (!done) log.warn({}, 'Redis has not been told everything yet; nothing is allowed until it has')
     }),
     observed: { metrics: control.metrics, checks: () => controlChecks(control) },
-    urls: { admin: addressOf(api, admin.tls ? 'https' : 'http'), ...(local && { local: local.url }) },
+    urls: listening.urls,
     reload: async next => {
       requireSame(settings, next, FIXED_HERE)
-      await showTls(next.listen.admin)
+      await listening.reload(next)
       if (typeof next.policy !== 'object') await policy.load(next.policy)
       await followed?.sync()
       await endForbidden(sql, act, policy.standing(), Date.now())
@@ -281,10 +259,8 @@ export async function main(settings: Settings, { log }: { log: Logger }): Promis
     close: async () => {
       schedules.close()
       await followed?.close()
-      tls?.stop()
       await recheck?.close()
-      await api.close()
-      await local?.close()
+      await listening.close()
       const stopped = act(async change => change.record({ kind: 'role.stopped', by: 'drawbridge', role: 'admin' }))
       await stopped.catch(error => log.warn({ err: error }, 'the stop could not be recorded'))
       await trust?.close()
@@ -314,29 +290,6 @@ function tokensBy(key: TokenKey): Pick<Control, 'verifyToken' | 'issueToken'> {
   }
 }
 
-/**
- * The same API on a socket file that only this account can open, and without a token: how an operator makes the first one. Whoever
- * can open it could read the signing key beside it.
- */
-async function listenLocally(control: Control, state: string, log: Logger) {
-  const path = adminSocket(state)
-  const folder = dirname(path)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await chmod(folder, 0o700)
-  // What a killed process left; one that lives keeps its own open, only nobody finds it any more.
-  await rm(path, { force: true })
-  const api = await createApi(control, { log, everybody: OPERATOR })
-  try {
-    await api.listen({ path })
-    await chmod(path, 0o600)
-    return { url: `unix:${path}`, close: () => api.close() }
-  } catch (cause) {
-    await api.close()
-    log.warn({ err: cause, path }, 'no local socket; the API is on its listener only')
-    return undefined
-  }
-}
-
 /** PGlite has one connection for everything, and no advisory locks worth the name. */
 async function isEmbedded(url: string): Promise<boolean> {
   const sql = postgres(url, { max: 1, connect_timeout: 5, onnotice: () => {} })
@@ -346,39 +299,4 @@ async function isEmbedded(url: string): Promise<boolean> {
   } finally {
     await sql.end()
   }
-}
-
-async function readTls(tls: Tls): Promise<{ cert: string; key: string }> {
-  const [cert, key] = await Promise.all([readFile(tls.certificate, 'utf8'), readFile(tls.key, 'utf8')])
-  return { cert, key }
-}
-
-function addressOf(api: FastifyInstance, scheme: string): string {
-  const address = api.server.address()
-  if (address === null || typeof address === 'string') return String(address)
-  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
-  return `${scheme}://${host}:${address.port}`
-}
-
-/** Where people reach the gate: as the settings say, else where this machine listens, for a gate on one's own. */
-function placesOf(
-  { publicHttp, publicSsh, publicAdmin, listen, upstreams }: Settings,
-  admin: () => string,
-): Control['places'] {
-  const { http: web, ssh: shell } = listen
-  const http =
-    publicHttp ?? (web && web.port !== 0 ? `${web.tls ? 'https' : 'http'}://${web.host}:${web.port}` : undefined)
-  const ssh = publicSsh ?? (shell && shell.port !== 0 ? `ssh://git@${shell.host}:${shell.port}` : undefined)
-  return {
-    ...(http && { http }),
-    ...(ssh && { ssh }),
-    admin: () => publicAdmin ?? admin(),
-    upstreams: remotesOf(upstreams),
-  }
-}
-
-function remotesOf(upstreams: Settings['upstreams']): { name: string; url: string }[] {
-  return [...upstreams.values()]
-    .filter(({ url }) => url.protocol !== 'file:')
-    .map(({ name, url }) => ({ name, url: url.href }))
 }

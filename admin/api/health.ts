@@ -34,8 +34,10 @@ export const health: FastifyPluginAsyncZod<Control> = async (app, control) => {
   })
 }
 
+type Checked = Pick<Control, 'sql' | 'store' | 'enact' | 'ledgerFault'>
+
 /** What the control plane needs, each `ok` or what is wrong. */
-export async function controlChecks({ sql, store, enact, ledgerFault }: Control): Promise<Record<string, string>> {
+export async function controlChecks({ sql, store, enact, ledgerFault }: Checked): Promise<Record<string, string>> {
   return {
     postgres: await check(sql`select`.then(() => undefined)),
     redis: await check(
