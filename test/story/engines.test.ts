@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -10,7 +10,7 @@ import { verifyLedger } from '../../audit/verify.ts'
 import { fill } from '../../bench/fill.ts'
 import type { Grant } from '../../grant/grant.ts'
 import { type GateProcess, startGateProcess } from '../support/gateprocess.ts'
-import { cloneRepository, commitFile, git, makeRepository } from '../support/git.ts'
+import { change, changesBelow, cloneRepository, commitFile, git, makeRepository } from '../support/git.ts'
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
 import { type Stand, startStand } from '../support/stand.ts'
 
@@ -86,21 +86,6 @@ const KILL = {
 
 const linked = async () => Number((await stand.sql`select seq from audit.chain`)[0]?.seq)
 
-const change = (ref: string, old: string, now: string) => `${ref} ${old} ${now}`
-
-/** Every change the host made, by its own log of each ref. */
-function applied(): string[] {
-  const logs = join(bare, 'logs', 'refs', 'heads', 'engines')
-  if (!existsSync(logs)) return []
-  return readdirSync(logs).flatMap(name =>
-    readFileSync(join(logs, name), 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map(row => row.split(' '))
-      .map(([old, now]) => change(`refs/heads/engines/${name}`, old!, now!)),
-  )
-}
-
 const kindOf = <Kind extends AuditRecord['kind']>(records: readonly AuditRecord[], kind: Kind) =>
   records.filter((record): record is Extract<AuditRecord, { kind: Kind }> => record.kind === kind)
 
@@ -152,12 +137,12 @@ test(
     const recorded = new Set(
       starts.flatMap(({ updates = [] }) => updates.map(each => change(each.ref, each.old, each.new))),
     )
-    const unrecorded = applied().filter(each => !recorded.has(each))
+    const unrecorded = changesBelow(bare, 'engines').filter(each => !recorded.has(each))
     expect(unrecorded).toEqual([])
     const sorted = (list: readonly { readonly operation: string }[]) => list.map(({ operation }) => operation).sort()
     expect(new Set(sorted(starts)).size).toBe(starts.length)
     expect(sorted(ends)).toEqual(sorted(starts))
-    const landed = new Set(applied().map(each => each.split(' ')[0]))
+    const landed = new Set(changesBelow(bare, 'engines').map(each => each.split(' ')[0]))
     const lost = told.filter(ref => !landed.has(ref))
     expect(lost).toEqual([])
 

@@ -1,10 +1,9 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Record as AuditRecord } from '../../audit/record.ts'
 import { type GateProcess, startGateProcess } from '../support/gateprocess.ts'
-import { cloneRepository, commitFile, git, makeRepository, noise } from '../support/git.ts'
+import { change, changesBelow, cloneRepository, commitFile, git, makeRepository, noise } from '../support/git.ts'
 import { temporaryFolder, until } from '../support/program.ts'
 import { type Stand, startStand } from '../support/stand.ts'
 
@@ -32,22 +31,6 @@ beforeAll(async () => {
     await stand.grant({ repository: `${upstream}/acme/app`, expires: Date.now() + 3_600_000 })
 })
 afterAll(() => stand?.close())
-
-/** A change of a ref, in one word. */
-const change = (ref: string, old: string, now: string) => `${ref} ${old} ${now}`
-
-/** Every change the host made to the refs of this story, by its own log of each. */
-function applied(): string[] {
-  const logs = join(bare, 'logs', 'refs', 'heads', 'kill')
-  if (!existsSync(logs)) return []
-  return readdirSync(logs).flatMap(name =>
-    readFileSync(join(logs, name), 'utf8')
-      .split('\n')
-      .filter(Boolean)
-      .map(row => row.split(' '))
-      .map(([old, now]) => change(`refs/heads/kill/${name}`, old!, now!)),
-  )
-}
 
 interface Load {
   /** Refs that git said were pushed. */
@@ -118,7 +101,7 @@ test(
     const starts = operationsOf(records, 'operation.start')
     const ends = operationsOf(records, 'operation.end')
 
-    const changes = applied()
+    const changes = changesBelow(bare, 'kill')
     const recorded = new Set(
       starts.flatMap(({ updates = [] }) => updates.map(each => change(each.ref, each.old, each.new))),
     )

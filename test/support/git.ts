@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { temporaryFolder } from './program.ts'
 
@@ -210,5 +210,21 @@ export async function refsOf(path: string): Promise<Record<string, string>> {
       .split('\n')
       .filter(Boolean)
       .map(line => line.split(' ') as [string, string]),
+  )
+}
+
+/** A change of a ref, in one word. */
+export const change = (ref: string, old: string, now: string): string => `${ref} ${old} ${now}`
+
+/** Every change of the branches `FOLDER/…` of a bare repository, by its own log of each (`core.logAllRefUpdates`). */
+export function changesBelow(bare: string, folder: string): string[] {
+  const logs = join(bare, 'logs', 'refs', 'heads', folder)
+  if (!existsSync(logs)) return []
+  return readdirSync(logs).flatMap(name =>
+    readFileSync(join(logs, name), 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map(row => row.split(' '))
+      .map(([old, now]) => change(`refs/heads/${folder}/${name}`, old!, now!)),
   )
 }
