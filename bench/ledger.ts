@@ -9,6 +9,7 @@ import postgres, { type Sql } from 'postgres'
 import { createEmitter } from '../audit/emit.ts'
 import { exportLedger, FORMATS } from '../audit/export.ts'
 import type { Head } from '../audit/head.ts'
+import { INSERTING } from '../audit/inbox.ts'
 import { startLedger } from '../audit/main.ts'
 import { type Filters, list, readIndexed, readRows } from '../audit/read.ts'
 import type { OperationEnd, OperationStart, Record } from '../audit/record.ts'
@@ -126,20 +127,22 @@ const end = (i: number): OperationEnd => ({
 const removeFolders = await setup()
 const database = await startPostgres()
 const sql = postgres(database.url, { max: 6, onnotice() {} })
+/** As a proxy connects. */
+const inserting = postgres(database.url, { max: 2, onnotice() {}, connection: INSERTING })
 await migrate(sql, 'deploy/migrations')
 const heads: Head[] = []
 /** About as many as were asked for. */
 let total = 0
 const keys: KeyObject[] = []
 
-await fillInbox(sql)
+await fillInbox()
 await link(sql)
 await sql`analyze audit.record`
 await queries()
 await exports(sql)
 await verifying(sql)
 await latency(sql)
-await sql.end()
+await Promise.all([sql.end(), inserting.end()])
 await database.stop()
 removeFolders()
 
@@ -156,8 +159,8 @@ if (options.publish) {
   fill('README.md', 'ledger', reached)
 }
 
-async function fillInbox(sql: Sql): Promise<void> {
-  const { emit, close } = await createEmitter({ sql, proxy: 'bench', boot: 'fill', log })
+async function fillInbox(): Promise<void> {
+  const { emit, close } = await createEmitter({ sql: inserting, proxy: 'bench', boot: 'fill', log })
   let next = 0
   const lane = async () => {
     while (next < RECORDS / 2) {
@@ -287,7 +290,13 @@ async function verifying(sql: Sql): Promise<void> {
 
 async function latency(sql: Sql): Promise<void> {
   const running = await ledger(sql)
-  const { emit, close } = await createEmitter({ sql, proxy: 'bench', boot: 'latency', log, committed: running.wake })
+  const { emit, close } = await createEmitter({
+    sql: inserting,
+    proxy: 'bench',
+    boot: 'latency',
+    log,
+    committed: running.wake,
+  })
   const stop = new AbortController()
   const emitted = new Map<string, number>()
   const arrivals: number[] = []

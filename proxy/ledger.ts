@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { createEmitter, type Emitter } from '../audit/emit.ts'
+import { INSERTING } from '../audit/inbox.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings } from '../config/settings.ts'
@@ -25,7 +26,8 @@ export interface ProxyLedger {
 export async function openLedger(settings: Settings, state: string, log: Logger): Promise<ProxyLedger> {
   await using owned = new AsyncDisposableStack()
   const spools = settings.ledger.whenAway === 'spool'
-  const database = () => postgres(settings.postgres, { max: 2, connect_timeout: 5, onnotice: () => {} })
+  const options = { max: 2, connect_timeout: 5, onnotice: () => {}, connection: INSERTING }
+  const database = () => postgres(settings.postgres, options)
   const sql = database()
   owned.defer(() => sql.end({ timeout: 2 }))
   const emitter = await createEmitter({

@@ -21,8 +21,8 @@ export async function startDatabase(): Promise<{ database: Postgres; sql: Sql; s
   }
 }
 
-export const connect = (database: Postgres, max = 10): Sql =>
-  postgres(database.url, { max, connect_timeout: 2, onnotice() {}, backoff: false })
+export const connect = (database: Postgres, max = 10, connection = {}): Sql =>
+  postgres(database.url, { max, connect_timeout: 2, onnotice() {}, backoff: false, connection })
 
 /** Forgets all records, as a new database would. */
 export async function empty(sql: Sql): Promise<void> {

@@ -5,7 +5,7 @@ import type { Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { createEmitter, type EmitterOptions } from '../../audit/emit.ts'
 import { loadHeadKey } from '../../audit/head.ts'
-import { insertRecords } from '../../audit/inbox.ts'
+import { INSERTING, insertRecords } from '../../audit/inbox.ts'
 import { startWriter } from '../../audit/ledger.ts'
 import { readIndexed } from '../../audit/read.ts'
 import type { Record } from '../../audit/record.ts'
@@ -127,6 +127,25 @@ test('an operation has exactly one end, however many are sent, together or one a
   expect(kinds.get('op-1')).toEqual(['operation.start', 'operation.end', 'ledger.duplicate', 'ledger.duplicate'])
   expect(kinds.get('op-2')).toEqual(['operation.start', 'operation.end', 'ledger.duplicate'])
   expect(kinds.get('op-never-started')).toEqual(['ledger.duplicate'])
+})
+
+test('an end finds its operation by the index, also by a plan made when nothing was open', async () => {
+  await sql`vacuum audit.open_operation`
+  const alone = connect(database.database, 1, INSERTING)
+  const scans = async () => {
+    await alone`select pg_stat_force_next_flush()`
+    const [row] = await sql`select seq_scan::int from pg_stat_user_tables where relname = 'open_operation'`
+    return row?.seq_scan
+  }
+  const { emit, close } = await emitter({ sql: alone })
+  const before = await scans()
+  for (const i of upTo(20)) {
+    await emit(start(`op-${i}`))
+    await emit(end(`op-${i}`))
+  }
+  expect(await scans()).toBe(before)
+  await close()
+  await alone.end()
 })
 
 test('a batch sent again after its answer was lost changes nothing, also when it has long been linked', async () => {
