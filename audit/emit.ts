@@ -9,8 +9,8 @@ import { openSpool, type Spool } from './spool.ts'
 /** Records and bytes waiting to become durable; beyond either the next is turned away at once. */
 const QUEUE_RECORDS_MAX = 20_000
 const QUEUE_BYTES_MAX = 64 << 20
-/** How long an end that nobody waits for waits for another record to go with: half of all commits are saved, and the next start never finds one under way. */
-const COMPANY_MILLISECONDS = 10
+/** How long ends that nobody waits for are gathered: they share a commit, and a start seldom finds one under way that it has to wait for. */
+const GATHER_MILLISECONDS = 10
 /** In one commit. Half of what may come at once, so that the next ones are spelled while the database takes these. */
 const BATCH_RECORDS_MAX = 500
 const BATCH_BYTES_MAX = 8 << 20
@@ -128,9 +128,9 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   let lastError: Error | undefined
   let closing = false
   let wake = () => {}
-  /** Something in the queue is to be sent now. */
-  let urgent = false
-  let company: NodeJS.Timeout | undefined
+  /** Ends that nobody waits for, on their way into the queue. */
+  let gathered: Waiting[] = []
+  let gathering: NodeJS.Timeout | undefined
   let draining: Promise<void> | undefined
   let drained = Promise.withResolvers<void>()
   if (mode === 'direct') drained.resolve()
@@ -145,30 +145,39 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     if (closing) throw new LedgerError('ERR_LEDGER_CLOSED', 'the ledger is closed: this process is stopping')
     const { body } = spelled
     const share = shareOfQueue(record)
-    if (queue.length >= QUEUE_RECORDS_MAX * share || queuedBytes + body.length > QUEUE_BYTES_MAX * share) {
+    if (
+      queue.length + gathered.length >= QUEUE_RECORDS_MAX * share ||
+      queuedBytes + body.length > QUEUE_BYTES_MAX * share
+    ) {
       throw new LedgerError('ERR_LEDGER_FULL', 'too many records wait for the database; try again shortly')
     }
     const at = Date.now()
     return await new Promise<void>((resolve, reject) => {
       const expires = performance.now() + EMIT_WAIT_MILLISECONDS
-      queue.push({ ...spelled, at, expires, resolve, reject, rejected: false })
+      const one = { ...spelled, at, expires, resolve, reject, rejected: false }
       queuedBytes += body.length
-      if (nobodyWaits(record)) company ??= setTimeout(hurry, COMPANY_MILLISECONDS)
-      else hurry()
+      if (nobodyWaits(record)) {
+        gathered.push(one)
+        gathering ??= setTimeout(sendGathered, GATHER_MILLISECONDS)
+        return
+      }
+      queue.push(one)
+      wake()
     })
   }
 
-  function hurry(): void {
-    clearTimeout(company)
-    company = undefined
-    urgent = true
+  function sendGathered(): void {
+    clearTimeout(gathering)
+    gathering = undefined
+    queue = [...queue, ...gathered]
+    gathered = []
     wake()
   }
 
   /** The one loop that sends. */
   async function run(): Promise<void> {
     while (!closing || queue.length > 0 || unsettled) {
-      if (!unsettled && (queue.length === 0 || !urgent)) {
+      if (queue.length === 0 && !unsettled) {
         await new Promise<void>(resolve => {
           wake = resolve
         })
@@ -199,7 +208,6 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     }
     const waiting = queue.slice(0, count)
     queue = queue.slice(count)
-    urgent = queue.length > 0
     queuedBytes -= bytes
     const records = waiting.map(({ record, body, at }): Numbered => ({ proxy, boot, n: next++, at, record, body }))
     return { waiting, records, doubtful: false }
@@ -296,6 +304,10 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     }
   }
 
+  function recount(): void {
+    queuedBytes = [...queue, ...gathered].reduce((bytes, { body }) => bytes + body.length, 0)
+  }
+
   /** Nothing of the batch was written or ever will be, so its numbers are free again. */
   function unnumber(batch: Batch): void {
     unsettled = undefined
@@ -305,8 +317,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
   function putBack(batch: Batch): void {
     unnumber(batch)
     queue = [...batch.waiting.filter(one => !one.rejected || outlivesCaller(one.record)), ...queue]
-    urgent = true
-    queuedBytes = queue.reduce((bytes, { body }) => bytes + body.length, 0)
+    recount()
   }
 
   function refuse(batch: Batch): void {
@@ -336,7 +347,7 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     if (!queue[0] || !late(queue[0])) return
     for (const one of queue) if (late(one)) rejectOne(one)
     queue = queue.filter(one => !one.rejected || outlivesCaller(one.record))
-    queuedBytes = queue.reduce((bytes, { body }) => bytes + body.length, 0)
+    recount()
   }
 
   async function recover(): Promise<number> {
@@ -363,12 +374,12 @@ export async function createEmitter(options: EmitterOptions): Promise<Emitter> {
     },
     state: () => ({
       ledger: mode === 'spooling' ? 'spooling' : lastError ? 'away' : 'there',
-      queued: queue.length + (unsettled?.waiting.length ?? 0),
+      queued: queue.length + gathered.length + (unsettled?.waiting.length ?? 0),
       spooledBytes: spool?.bytes ?? 0,
     }),
     async close() {
       closing = true
-      hurry()
+      sendGathered()
       await running
       await draining
       clearInterval(sweeper)
