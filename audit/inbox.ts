@@ -28,7 +28,7 @@ export interface OpenOperation {
 }
 
 /**
- * For the connections on which records are inserted. Plans are kept, and one that was made when the list of open operations had just
+ * For a connection on which operations begin and end for long. Plans are kept, and one that was made when the list of open operations had just
  * been vacuumed would read through all of that list for each batch until the next time: a third of the rate a minute later.
  */
 export const INSERTING = { enable_seqscan: 'off' } as const
@@ -67,7 +67,10 @@ export async function insertRecords(
 
 const COLUMNS = 'proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body'
 
-/** The statement for a batch: one that opens or closes nothing does not look whether it does, which is half of a single record's work. */
+/**
+ * The statement for a batch: one that opens or closes nothing does not look whether it does. At the first attempt there is no
+ * `on conflict`: a number that was sent before, against what the caller says, is an error and not passed over in silence.
+ */
 function insertStatement(attempt: 'first' | 'again', opens: boolean, closes: boolean): string {
   return `
     with batch as (
@@ -83,7 +86,7 @@ function insertStatement(attempt: 'first' | 'again', opens: boolean, closes: boo
     -- Whatever the server's default is, this commit waits for the disk.
     cross join (select set_config('synchronous_commit', 'on', true)) as durable
     order by n
-    ${attempt === 'again' ? 'on conflict (proxy, boot, n) do nothing' : '-- A number that was sent before, against what the caller says, is an error.'}`
+    ${attempt === 'again' ? 'on conflict (proxy, boot, n) do nothing' : ''}`
 }
 
 const NOT_THERE_YET = `,

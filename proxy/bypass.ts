@@ -49,7 +49,6 @@ export function watchBypasses(options: {
   /** Pushes of which Redis was told that they begin, and has to be told how they end. */
   const begun = new WeakSet<Session>()
   const listings = new Map<Session, { readonly lines: string[]; readonly asked: number }>()
-
   /** What a repository listed, and until when the same is not worth another look. */
   const looked = new Map<string, { readonly digest: string; readonly until: number }>()
 
@@ -65,8 +64,7 @@ export function watchBypasses(options: {
     // Of protocol 2 the advertisement itself names none.
     if (refs.length === 0) return
     looked.delete(repository)
-    const oldest = looked.size >= REMEMBERED_MAX ? looked.keys().next().value : undefined
-    if (oldest !== undefined) looked.delete(oldest)
+    if (looked.size >= REMEMBERED_MAX) looked.delete(looked.keys().next().value as string)
     looked.set(repository, { digest, until: performance.now() + settled })
     try {
       await compare(session, refs, asked)

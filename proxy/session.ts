@@ -1,3 +1,4 @@
+import { subjectOf } from '../audit/ending.ts'
 import type { DoneUpdate, Emit, OperationEnd, OperationStart } from '../audit/record.ts'
 import type { LiveGrant } from '../grant/grant.ts'
 import type { Client } from './client.ts'
@@ -140,14 +141,9 @@ export class Session {
     this.#outcome = outcome
     clearTimeout(this.#late)
     this.client.gone.removeEventListener('abort', this.#onGone)
-    const { operation, principal, repository, service, action } = this.start
     const end: OperationEnd = {
       kind: 'operation.end',
-      operation,
-      principal,
-      repository,
-      service,
-      action,
+      ...subjectOf(this.start),
       ...outcome,
       bytesIn: this.bytesIn,
       bytesOut: this.bytesOut,
