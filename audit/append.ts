@@ -1,7 +1,9 @@
 import type { Sql } from 'postgres'
 import { facets } from './facets.ts'
 import { type Head, type HeadKey, signHead, verifyHead } from './head.ts'
+import type { Arrival } from './inbox.ts'
 import { GrowingTree, peaksFrom, type Subtree } from './merkle.ts'
+import { type Ends, subjectOfArrival } from './open.ts'
 import type { Record } from './record.ts'
 
 // The statements of the ledger writer.
@@ -20,21 +22,8 @@ export interface ChainEnd {
   readonly tree: GrowingTree
 }
 
-/** A record in the inbox. */
-export interface Arrival {
-  /** Its place in the inbox. */
-  readonly arrival: string
-  readonly proxy: string
-  readonly boot: string
-  readonly n: number
-  /** Milliseconds since the epoch. */
-  readonly at: number
-  /** Canonical JSON. */
-  readonly body: string
-}
-
-/** A record of the writer's own, which never was in the inbox. */
-export interface OwnRecord extends Omit<Arrival, 'arrival'> {
+/** A record that the writer wrote: of a gap, or in the place of a second end. */
+export interface OwnRecord extends Omit<Arrival, 'arrival' | 'kind' | 'operation'> {
   readonly record: Record
   readonly seq: number
   readonly hash: Buffer
@@ -54,8 +43,9 @@ export interface Move {
   readonly own: readonly OwnRecord[]
   /** Subtrees of the Merkle tree that these records complete. */
   readonly subtrees: readonly Subtree[]
-  /** Sent twice; the chain has them. */
+  /** Leave the inbox without a place: sent twice, or a second end, for which one of `own` stands. */
   readonly dropped: readonly string[]
+  readonly ends: Pick<Ends, 'opened' | 'closed'>
   /** The last number of each run that occurs. */
   readonly advanced: readonly { readonly proxy: string; readonly boot: string; readonly last: number }[]
 }
@@ -86,8 +76,8 @@ export async function hashAt(sql: Sql, seq: number): Promise<string | undefined>
  */
 export async function readInbox(sql: Sql, taken: readonly Pick<Arrival, 'arrival'>[] = []): Promise<Arrival[]> {
   const rows = await sql<(Omit<Arrival, 'n'> & { n: string })[]>`
-    select arrival, proxy, boot, n, at, body from (
-      select arrival, proxy, boot, n, floor(extract(epoch from at) * 1000)::float8 as at, body,
+    select arrival, proxy, boot, n, at, kind, operation, body from (
+      select arrival, proxy, boot, n, floor(extract(epoch from at) * 1000)::float8 as at, kind, operation, body,
         sum(octet_length(body)) over (order by arrival) - octet_length(body) as before
       from (
         -- Not those after the last one taken: an older one whose commit took longer would be missed, and called lost.
@@ -126,8 +116,9 @@ export async function inChain(sql: Sql, arrivals: readonly Arrival[]) {
  */
 export async function commitMove(
   sql: Sql,
-  { from, to, placed, own, subtrees, dropped, advanced }: Move,
+  { from, to, placed, own, subtrees, dropped, ends, advanced }: Move,
 ): Promise<void> {
+  const opened = [...ends.opened]
   const recorded = new Date(to.recorded)
   // Hashes travel as one string each: arrays of bytea are slow to quote.
   const hashes = Buffer.concat(placed.map(({ hash }) => hash))
@@ -159,15 +150,28 @@ export async function commitMove(
         returning seq
       ),
       added as (
-        insert into audit.record (seq, recorded, proxy, boot, n, at, kind, actor, body, hash)
-        select seq, ${recorded}, proxy, boot, n, at, kind, actor, body,
+        insert into audit.record (seq, recorded, proxy, boot, n, at, kind, operation, actor, body, hash)
+        select seq, ${recorded}, proxy, boot, n, at, kind, operation, actor, body,
           substring(${ownHashes}::bytea from (32 * (place - 1) + 1)::int for 32)
         from unnest(
           ${own.map(({ seq }) => String(seq))}::bigint[], ${own.map(({ proxy }) => proxy)}::text[], ${own.map(({ boot }) => boot)}::text[],
           ${own.map(({ n }) => String(n))}::bigint[], ${own.map(({ at }) => new Date(at).toISOString())}::timestamptz[],
-          ${own.map(({ record }) => record.kind)}::text[], ${own.map(({ record }) => facets(record).actor)}::text[],
-          ${own.map(({ body }) => body)}::text[]
-        ) with ordinality as given (seq, proxy, boot, n, at, kind, actor, body, place)
+          ${own.map(({ record }) => record.kind)}::text[], ${own.map(({ record }) => facets(record).operation)}::text[],
+          ${own.map(({ record }) => facets(record).actor)}::text[], ${own.map(({ body }) => body)}::text[]
+        ) with ordinality as given (seq, proxy, boot, n, at, kind, operation, actor, body, place)
+      ),
+      opened as (
+        insert into audit.open_operation (operation, proxy, boot, started, body)
+        select * from unnest(
+          ${opened.map(([operation]) => operation)}::text[], ${opened.map(([, { proxy }]) => proxy)}::text[],
+          ${opened.map(([, { boot }]) => boot)}::text[], ${opened.map(([, { at }]) => new Date(at).toISOString())}::timestamptz[],
+          ${opened.map(([, start]) => subjectOfArrival(start))}::text[])
+        -- A proxy of an earlier version has put it there itself.
+        on conflict do nothing
+      ),
+      closed as (
+        -- Not a join: the planner may take this table for an empty one, and would compare each end with every operation.
+        delete from audit.open_operation where operation = any (${[...ends.closed]}::text[])
       ),
       grown as (
         insert into audit.subtree (level, place, hash)

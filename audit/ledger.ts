@@ -1,7 +1,6 @@
 import type { Sql } from 'postgres'
 import { createAlarm } from './alarm.ts'
 import {
-  type Arrival,
   type ChainEnd,
   ChainMoved,
   commitMove,
@@ -22,7 +21,9 @@ import { canonical } from './canonical.ts'
 import { entryForm, link } from './chain.ts'
 import type { Log } from './emit.ts'
 import type { Head, HeadKey } from './head.ts'
+import type { Arrival } from './inbox.ts'
 import { GrowingTree, type Subtree } from './merkle.ts'
+import { type Ends, tellEnds } from './open.ts'
 import { type Publisher, publication } from './publish.ts'
 import type { Record } from './record.ts'
 
@@ -90,6 +91,7 @@ export interface Writer {
 /** Records in the places they are to have, not yet moved there. */
 interface LinkedBatch extends Omit<Move, 'advanced'> {
   readonly arrivals: readonly Arrival[]
+  readonly ends: Ends
   /** By run. */
   readonly advanced: Map<string, { readonly proxy: string; readonly boot: string; readonly last: number }>
   /** The last number of the writer's own records. */
@@ -225,12 +227,14 @@ export function startWriter(options: WriterOptions): Writer {
     await learnSources(arrivals)
     const lastBefore = (run: string) => under?.advanced.get(run)?.last ?? sources.get(run) ?? 0
     const present = await alreadyThere(arrivals, lastBefore)
+    const fresh = arrivals.filter(one => !present.has(numberKey(one)))
+    const ends = await tellEnds(sql, fresh, under?.ends)
 
     const subtrees: Subtree[] = []
     const tree = new GrowingTree(from.tree.peaks(), subtree => subtrees.push(subtree))
     const recorded = Math.max(Date.now(), from.recorded)
     let { seq, hash } = from
-    const place = ({ proxy, boot, n, at, body }: Omit<Arrival, 'arrival'>) => {
+    const place = ({ proxy, boot, n, at, body }: Pick<Arrival, 'proxy' | 'boot' | 'n' | 'at' | 'body'>) => {
       seq++
       hash = link(hash, seq, entryForm({ proxy, boot, n, at: iso(at), recorded: iso(recorded), seq }, body))
       tree.add(hash)
@@ -239,24 +243,27 @@ export function startWriter(options: WriterOptions): Writer {
 
     const placed: Placed[] = []
     const own: OwnRecord[] = []
-    const dropped: string[] = []
+    const dropped = arrivals.filter(one => present.has(numberKey(one))).map(({ arrival }) => arrival)
     const advanced: LinkedBatch['advanced'] = new Map()
     let ownLast = under?.ownLast ?? ownRecords
-    for (const one of arrivals) {
+    for (const one of fresh) {
       const last = advanced.get(runKey(one))?.last ?? lastBefore(runKey(one))
-      if (present.has(numberKey(one))) {
-        dropped.push(one.arrival)
-        continue
-      }
       if (one.n > last + 1) {
         const gap = gapBefore(one, last, ++ownLast)
         own.push({ ...gap, ...place(gap) })
         advanced.set(runKey(gap), { proxy: SELF, boot, last: gap.n })
       }
-      placed.push({ arrival: one.arrival, ...place(one) })
+      if (ends.duplicates.has(one.arrival)) {
+        const duplicate = duplicateOf(one)
+        own.push({ ...duplicate, ...place(duplicate) })
+        dropped.push(one.arrival)
+      } else {
+        placed.push({ arrival: one.arrival, ...place(one) })
+      }
       advanced.set(runKey(one), { proxy: one.proxy, boot: one.boot, last: Math.max(last, one.n) })
     }
-    return { arrivals, from, to: { seq, hash, recorded, tree }, placed, own, subtrees, dropped, advanced, ownLast }
+    const to = { seq, hash, recorded, tree }
+    return { arrivals, from, to, placed, own, subtrees, dropped, ends, advanced, ownLast }
   }
 
   async function move(batch: LinkedBatch): Promise<void> {
@@ -325,6 +332,12 @@ export function startWriter(options: WriterOptions): Writer {
       await running
     },
   }
+}
+
+/** Stands where an end would that finds nothing open, under that one's number. */
+function duplicateOf({ proxy, boot, n, at, operation }: Arrival) {
+  const record: Record = { kind: 'ledger.duplicate', operation: operation! }
+  return { proxy, boot, n, at, body: canonical(record), record }
 }
 
 const iso = (milliseconds: number) => new Date(milliseconds).toISOString()

@@ -373,7 +373,7 @@ export type LedgerRecord =
       readonly file: string
       readonly sha256: string
     }
-  /** Stands where a proxy sent an end for an operation that had none open: its number is used, and an operation keeps exactly one end. */
+  /** Stands where a proxy sent an end for an operation that had one: its number is used, and an operation keeps exactly one end. */
   | { readonly kind: 'ledger.duplicate'; readonly operation: string }
 
 export type Record = OperationStart | OperationEnd | OperationRefused | SigninRefused | ControlRecord | LedgerRecord

@@ -38,10 +38,13 @@ export interface BenchGate {
   stop(): Promise<void>
 }
 
-/** One proxy for each of `listeners`: what it listens with for HTTP. `change`: settings that are not the usual ones. */
+/** What a proxy listens with for HTTP. */
+export type Front = Listener & Pick<Wire, 'unrecorded'>
+
+/** One proxy for each of `fronts`. `change`: settings that are not the usual ones. */
 export async function startGate(
   upstreams: readonly UpstreamSettings[],
-  listeners: readonly Listener[],
+  fronts: readonly Front[],
   change: Partial<Settings> = {},
 ): Promise<BenchGate> {
   const state = temporaryFolder('bench-state')
@@ -73,7 +76,7 @@ export async function startGate(
 
   const children: ChildProcess[] = []
   const proxies: ProxyProcess[] = []
-  for (const [i, http] of listeners.entries()) {
+  for (const [i, { unrecorded = false, ...http }] of fronts.entries()) {
     const settings = plainSettings({
       name: `bench-${i + 1}`,
       listen: { http, ssh: { host: '127.0.0.1', port: 0 }, admin: { host: '127.0.0.1', port: 0 } },
@@ -83,7 +86,7 @@ export async function startGate(
       ssh: { hostKeys: [hostKey.path], trustedUserCAKeys: [] },
       ...change,
     })
-    const wire: Wire = { ...settings, upstreams: upstreams.map(each => ({ ...each, url: each.url.href })) }
+    const wire: Wire = { ...settings, unrecorded, upstreams: upstreams.map(each => ({ ...each, url: each.url.href })) }
     await mkdir(join(state, wire.name), { recursive: true })
     const child = spawn(process.execPath, [new URL('proxy.ts', import.meta.url).pathname], {
       stdio: ['pipe', 'pipe', 'inherit', 'ipc'],

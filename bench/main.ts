@@ -83,7 +83,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.exit(1)
   })
 }
-say('starting nginx, sshd, redis, postgres and three proxies')
+say('starting nginx, sshd, redis, postgres and four proxies')
 const stand = await startStand()
 const bench: Bench = { stand, quick, say, bytes, rounds }
 const { patched, nativeCrypto } = ssh2State()

@@ -31,7 +31,7 @@ export interface Stand {
   /** A key that the sshd takes. */
   readonly clientKey: Key
   /** A host that gives bytes faster than anybody passes them on, and what is asked of it. */
-  readonly replay: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge', string>>
+  readonly replay: Readonly<Record<'direct' | 'nginx' | 'naive' | 'drawbridge' | 'unrecorded', string>>
   readonly gate: BenchGate
   /** The proxy that `drawbridge` goes through. */
   readonly proxy: ProxyProcess
@@ -75,8 +75,9 @@ export async function startStand(): Promise<Stand> {
     LOOPBACK,
     LOOPBACK,
     { ...LOOPBACK, tls },
+    { ...LOOPBACK, unrecorded: true },
   ])
-  const [proxy, , secure] = gate.proxies as [ProxyProcess, ProxyProcess, ProxyProcess]
+  const [proxy, , secure, unrecorded] = gate.proxies as [ProxyProcess, ProxyProcess, ProxyProcess, ProxyProcess]
   for (const pattern of ['replay/**', 'real/**', 'ssh1/**']) await gate.grant(pattern)
   const authorization = `Authorization: Bearer ${gate.token}`
   const env = { GIT_CONFIG_PARAMETERS: `'http.extraHeader=${authorization}'` }
@@ -104,6 +105,7 @@ export async function startStand(): Promise<Stand> {
       nginx: `${through.url}replay/`,
       naive: `${naive.url}replay/`,
       drawbridge: `${proxy.http}/replay/`,
+      unrecorded: `${unrecorded.http}/replay/`,
     },
     sshd,
     clientKey,

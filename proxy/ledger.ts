@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import postgres from 'postgres'
 import { createEmitter, type Emitter } from '../audit/emit.ts'
-import { INSERTING } from '../audit/inbox.ts'
 import { recoverInBackground } from '../audit/recovering.ts'
 import { secretsOf } from '../config/secrets.ts'
 import type { Settings } from '../config/settings.ts'
@@ -26,7 +25,7 @@ export interface ProxyLedger {
 export async function openLedger(settings: Settings, state: string, log: Logger): Promise<ProxyLedger> {
   await using owned = new AsyncDisposableStack()
   const spools = settings.ledger.whenAway === 'spool'
-  const options = { max: 2, connect_timeout: 5, onnotice: () => {}, connection: INSERTING }
+  const options = { max: 2, connect_timeout: 5, onnotice: () => {} }
   const database = () => postgres(settings.postgres, options)
   const sql = database()
   owned.defer(() => sql.end({ timeout: 2 }))

@@ -19,7 +19,8 @@ export const infoRefs: Case = {
     const nginx = way('nginx', at(replay.nginx), [v2], passing.pid)
     const naive = way(NAIVE, at(replay.naive), [v2], relay.pid)
     const ours = way('drawbridge', at(replay.drawbridge), [v2, authorization], proxy.pid)
-    const ways = [direct, nginx, naive, ours]
+    const unrecorded = way('drawbridge without records', at(replay.unrecorded), [v2, authorization])
+    const ways = [direct, nginx, naive, unrecorded, ours]
     for (let round = 0; round <= rounds; round++) {
       for (const { url, headers, pid, alone, rates, cpu } of ways) {
         const one = await load({ url, headers, connections: 1, seconds: seconds / 2 })
@@ -45,12 +46,13 @@ export const infoRefs: Case = {
         value: `${median(rates).toFixed(0)}/s${cpu.length > 0 ? `, ${median(cpu).toFixed(0)} µs CPU each` : ''}`,
       },
     ])
-    const added = (share: number) => percentile(ours.alone, share) - percentile(direct.alone, share)
+    const added = (share: number, to: Way) => percentile(ours.alone, share) - percentile(to.alone, share)
     return {
       figures,
       goals: [
-        { what: 'added to a request by check and record, p50', figure: added(0.5), unit: 'ms', most: 1 },
-        { what: 'added to a request by check and record, p99', figure: added(0.99), unit: 'ms', most: 5 },
+        { what: 'added to a request by check and record, p50', figure: added(0.5, direct), unit: 'ms', most: 1 },
+        { what: 'added to a request by check and record, p99', figure: added(0.99, direct), unit: 'ms', most: 5 },
+        { what: 'of that by the records, p50', figure: added(0.5, unrecorded), unit: 'ms', most: 1 },
         {
           what: 'info/refs a second over nginx passing it unchecked',
           figure: median(ours.rates) / median(nginx.rates),

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { createEmitter } from '../../../audit/emit.ts'
+import { openProxies } from '../../../audit/open.ts'
 import { openSpool } from '../../../audit/spool.ts'
 import type { Settings } from '../../../config/settings.ts'
 import { holdName, leftoverNumbers, settle } from '../../../deploy/workers/leftovers.ts'
@@ -33,7 +34,7 @@ async function leave(name: string, operation: string): Promise<void> {
 }
 
 const options = (signal = new AbortController().signal) => ({ settings: () => settings, signal, log: quiet })
-const open = async () => (await sql`select proxy from audit.open_operation order by proxy`).map(({ proxy }) => proxy)
+const open = async () => (await openProxies(sql)).sort()
 
 test('what is left open is found by the numbers of this gate, and each is ended once', async () => {
   for (const name of ['g', 'g~3', 'g~12', 'other', 'g-2', 'g2~1']) await leave(name, `op-${name}`)

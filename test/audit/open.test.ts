@@ -1,0 +1,149 @@
+import { join } from 'node:path'
+import fc from 'fast-check'
+import type { Sql } from 'postgres'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { canonical } from '../../audit/canonical.ts'
+import { loadHeadKey } from '../../audit/head.ts'
+import { type Arrival, insertRecords } from '../../audit/inbox.ts'
+import { startWriter } from '../../audit/ledger.ts'
+import { type Ends, openOperations, openProxies, subjectOfArrival, tellEnds } from '../../audit/open.ts'
+import type { Record } from '../../audit/record.ts'
+import { until } from '../support/program.ts'
+import { empty, newBoot, startDatabase, temporary } from './database.ts'
+import { end, quiet, start } from './records.ts'
+
+let database: Awaited<ReturnType<typeof startDatabase>>
+let sql: Sql
+
+beforeAll(async () => {
+  database = await startDatabase()
+  sql = database.sql
+})
+afterAll(() => database.stop())
+beforeEach(() => empty(sql))
+
+let sent = 0
+const insert = (...records: Record[]) =>
+  insertRecords(
+    sql,
+    records.map(record => ({ proxy: 'p', boot: 'b', n: ++sent, at: Date.now(), record, body: canonical(record) })),
+  )
+
+/** The ledger writer at work until the inbox is empty. */
+async function link(): Promise<void> {
+  const key = await loadHeadKey(join(await temporary(), 'key'))
+  const writer = startWriter({ sql, boot: newBoot(), key, publishers: [], log: quiet })
+  await until(async () => (await sql`select from audit.inbox`).length === 0, 'the inbox to empty')
+  await writer.close()
+}
+
+const open = async () => (await openOperations(sql, 'p', 'another run')).map(({ operation }) => operation)
+const kindsOf = async (operation: string) =>
+  (await sql`select kind from audit.record where operation = ${operation} order by seq`).map(({ kind }) => kind)
+
+const OPERATIONS = ['op-1', 'op-2', 'op-3']
+
+test('the first end after a start is the one that counts, wherever batches are cut and whether or not the one before is in the database yet', async () => {
+  const event = fc.record({ operation: fc.constantFrom(...OPERATIONS), cut: fc.boolean(), late: fc.boolean() })
+  await fc.assert(
+    fc.asyncProperty(fc.array(event, { maxLength: 14 }), async events => {
+      await sql`truncate audit.open_operation, audit.record`
+      const seen = new Set<string>()
+      const expected: string[] = []
+      const told: string[] = []
+      // The first of an operation is its start, all others are ends.
+      const ended = new Set<string>()
+      const arrivals = events.map(({ operation, ...rest }, i): Arrival & typeof rest => {
+        const record = seen.has(operation) ? end(operation) : start(operation)
+        if (seen.has(operation) && ended.has(operation)) expected.push(String(i))
+        if (seen.has(operation)) ended.add(operation)
+        seen.add(operation)
+        const { kind } = record
+        return {
+          ...rest,
+          arrival: String(i),
+          proxy: 'p',
+          boot: 'b',
+          n: i + 1,
+          at: 0,
+          kind,
+          operation,
+          body: canonical(record),
+        }
+      })
+      let batch: typeof arrivals = []
+      let under: Ends | undefined
+      let store = async () => {}
+      for (const [i, one] of arrivals.entries()) {
+        batch.push(one)
+        if (!one.cut && i < arrivals.length - 1) continue
+        // The batch before is committed before this one is looked at, or only afterwards.
+        if (!one.late) await store()
+        const ends: Ends = await tellEnds(sql, batch, under)
+        if (one.late) await store()
+        told.push(...ends.duplicates)
+        const moved = batch.filter(({ arrival }) => !ends.duplicates.has(arrival))
+        store = once(() => keep(ends, moved))
+        under = ends
+        batch = []
+      }
+      await store()
+      expect(told).toEqual(expected)
+      expect(await open()).toEqual([...seen].filter(operation => !ended.has(operation)).sort())
+    }),
+    { numRuns: 60 },
+  )
+})
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let done: Promise<void> | undefined
+  return () => (done ??= work())
+}
+
+let seq = 0
+/** What the ledger writer's move does to these two tables. */
+async function keep({ opened, closed }: Ends, moved: readonly Arrival[]): Promise<void> {
+  for (const { proxy, boot, n, kind, operation, body } of moved) {
+    await sql`
+      insert into audit.record (seq, recorded, proxy, boot, n, at, kind, operation, body, hash)
+      values (${++seq}, now(), ${proxy}, ${boot}, ${n}, now(), ${kind}, ${operation}, ${body}, '')`
+  }
+  for (const [operation, one] of opened) {
+    await sql`insert into audit.open_operation values (${operation}, 'p', 'b', to_timestamp(0), ${subjectOfArrival(one)})`
+  }
+  await sql`delete from audit.open_operation where operation = any (${[...closed]}::text[])`
+}
+
+test('an operation is open from when its start is durable until its end is, on both sides of the ledger writer', async () => {
+  await insert(start('op-1'), start('op-2'))
+  expect([await open(), await openProxies(sql)]).toEqual([['op-1', 'op-2'], ['p']])
+  await link()
+  expect([await open(), await openProxies(sql)]).toEqual([['op-1', 'op-2'], ['p']])
+  await insert(end('op-1'))
+  expect(await open()).toEqual(['op-2'])
+  await link()
+  expect(await open()).toEqual(['op-2'])
+  await insert(end('op-2'))
+  expect([await open(), await openProxies(sql)]).toEqual([[], []])
+  await insert(start('op-3'), end('op-3'))
+  await link()
+  expect(await open()).toEqual([])
+})
+
+test('an end whose start has gone is kept: only a second one is replaced', async () => {
+  await insert(end('op-1'))
+  await link()
+  await insert(end('op-1', { result: 'cut' }), end('op-2'), end('op-2'))
+  await link()
+  expect(await kindsOf('op-1')).toEqual(['operation.end', 'ledger.duplicate'])
+  expect(await kindsOf('op-2')).toEqual(['operation.end', 'ledger.duplicate'])
+})
+
+test('the end that a proxy of an earlier version has struck out itself is not taken for a second one', async () => {
+  await insert(start('op-1'))
+  await link()
+  await sql`delete from audit.open_operation`
+  await insert(end('op-1'))
+  await link()
+  expect(await kindsOf('op-1')).toEqual(['operation.start', 'operation.end'])
+})
