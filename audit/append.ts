@@ -3,7 +3,7 @@ import { facets } from './facets.ts'
 import { type Head, type HeadKey, signHead, verifyHead } from './head.ts'
 import type { Arrival } from './inbox.ts'
 import { GrowingTree, peaksFrom, type Subtree } from './merkle.ts'
-import { type Ends, subjectOfArrival } from './open.ts'
+import type { Ends } from './open.ts'
 import type { Record } from './record.ts'
 
 // The statements of the ledger writer.
@@ -118,7 +118,6 @@ export async function commitMove(
   sql: Sql,
   { from, to, placed, own, subtrees, dropped, ends, advanced }: Move,
 ): Promise<void> {
-  const opened = [...ends.opened]
   const recorded = new Date(to.recorded)
   // Hashes travel as one string each: arrays of bytea are slow to quote.
   const hashes = Buffer.concat(placed.map(({ hash }) => hash))
@@ -162,10 +161,9 @@ export async function commitMove(
       ),
       opened as (
         insert into audit.open_operation (operation, proxy, boot, started, body)
-        select * from unnest(
-          ${opened.map(([operation]) => operation)}::text[], ${opened.map(([, { proxy }]) => proxy)}::text[],
-          ${opened.map(([, { boot }]) => boot)}::text[], ${opened.map(([, { at }]) => new Date(at).toISOString())}::timestamptz[],
-          ${opened.map(([, start]) => subjectOfArrival(start))}::text[])
+        select operation, proxy, boot, at, body
+        from moved join unnest(${[...ends.opened]}::text[]) as begun (operation) using (operation)
+        where kind = 'operation.start'
         -- A proxy of an earlier version has put it there itself.
         on conflict do nothing
       ),

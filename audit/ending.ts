@@ -16,10 +16,10 @@ export function endOfRefused(start: OperationStart): OperationEnd {
 
 /**
  * For an operation whose proxy died.
- * @param subject JSON of a `Subject`; an earlier version kept the whole start
+ * @param start JSON of it, or of its `Subject`, which is all that an earlier version kept
  */
-export function endOfInterrupted(subject: string): OperationEnd {
-  return endOf(subjectOf(JSON.parse(subject) as OperationStart), 'interrupted', 'the proxy died while it ran')
+export function endOfInterrupted(start: string): OperationEnd {
+  return endOf(subjectOf(JSON.parse(start) as OperationStart), 'interrupted', 'the proxy died while it ran')
 }
 
 function endOf(subject: Subject, result: OperationEnd['result'], reason: string): OperationEnd {

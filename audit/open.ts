@@ -1,7 +1,5 @@
 import type { Sql } from 'postgres'
-import { subjectOf } from './ending.ts'
 import type { Arrival } from './inbox.ts'
-import type { OperationStart } from './record.ts'
 
 // Which operations have no end yet. The ledger writer, which is alone and sees every record in its order, keeps the list and tells a
 // second end; whoever recovers what a dead proxy left open also looks at what the writer has not taken yet.
@@ -11,14 +9,14 @@ export interface OpenOperation {
   readonly operation: string
   readonly boot: string
   readonly started: Date
-  /** JSON of a `Subject`, or of the whole start. */
+  /** JSON of the start; an earlier version kept no more of it than a `Subject`. */
   readonly body: string
 }
 
 /** What a batch of records does to the list. */
 export interface Ends {
   /** Starts without an end in the batch. */
-  readonly opened: ReadonlyMap<string, Arrival>
+  readonly opened: ReadonlySet<string>
   /** Operations that began before this batch and end in it. */
   readonly closed: ReadonlySet<string>
   /** All that end in it. */
@@ -33,14 +31,14 @@ export interface Ends {
  */
 export async function tellEnds(sql: Sql, arrivals: readonly Arrival[], under?: Ends): Promise<Ends> {
   const endedBefore = await endedEarlier(sql, endsFromElsewhere(arrivals), under)
-  const opened = new Map<string, Arrival>()
+  const opened = new Set<string>()
   const closed = new Set<string>()
   const ended = new Set<string>()
   const duplicates = new Set<string>()
   for (const one of arrivals) {
     const { operation } = one
     if (operation === null) continue
-    if (one.kind === 'operation.start') opened.set(operation, one)
+    if (one.kind === 'operation.start') opened.add(operation)
     if (one.kind !== 'operation.end') continue
     if (ended.has(operation) || endedBefore.has(operation)) {
       duplicates.add(one.arrival)
@@ -89,11 +87,6 @@ async function endedInChain(sql: Sql, operations: readonly string[]): Promise<st
   const rows = await sql<{ operation: string }[]>`
     select operation from audit.record where operation = any (${[...operations]}::text[]) and kind = 'operation.end'`
   return rows.map(({ operation }) => operation)
-}
-
-/** What is kept of a start for an end that somebody else has to write. */
-export function subjectOfArrival({ body }: Arrival): string {
-  return JSON.stringify(subjectOf(JSON.parse(body) as OperationStart))
 }
 
 /** Operations of this proxy that an earlier run left open. */

@@ -3,10 +3,11 @@ import fc from 'fast-check'
 import type { Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { canonical } from '../../audit/canonical.ts'
+import { endOfInterrupted } from '../../audit/ending.ts'
 import { loadHeadKey } from '../../audit/head.ts'
 import { type Arrival, insertRecords } from '../../audit/inbox.ts'
 import { startWriter } from '../../audit/ledger.ts'
-import { type Ends, openOperations, openProxies, subjectOfArrival, tellEnds } from '../../audit/open.ts'
+import { type Ends, openOperations, openProxies, tellEnds } from '../../audit/open.ts'
 import type { Record } from '../../audit/record.ts'
 import { until } from '../support/program.ts'
 import { empty, newBoot, startDatabase, temporary } from './database.ts'
@@ -108,8 +109,8 @@ async function keep({ opened, closed }: Ends, moved: readonly Arrival[]): Promis
       insert into audit.record (seq, recorded, proxy, boot, n, at, kind, operation, body, hash)
       values (${++seq}, now(), ${proxy}, ${boot}, ${n}, now(), ${kind}, ${operation}, ${body}, '')`
   }
-  for (const [operation, one] of opened) {
-    await sql`insert into audit.open_operation values (${operation}, 'p', 'b', to_timestamp(0), ${subjectOfArrival(one)})`
+  for (const operation of opened) {
+    await sql`insert into audit.open_operation values (${operation}, 'p', 'b', to_timestamp(0), '{}')`
   }
   await sql`delete from audit.open_operation where operation = any (${[...closed]}::text[])`
 }
@@ -117,8 +118,12 @@ async function keep({ opened, closed }: Ends, moved: readonly Arrival[]): Promis
 test('an operation is open from when its start is durable until its end is, on both sides of the ledger writer', async () => {
   await insert(start('op-1'), start('op-2'))
   expect([await open(), await openProxies(sql)]).toEqual([['op-1', 'op-2'], ['p']])
+  const written = async () => (await openOperations(sql, 'p', 'another run')).map(({ body }) => endOfInterrupted(body))
+  const before = await written()
+  expect(before[0]).toMatchObject({ operation: 'op-1', principal: 'alice', result: 'interrupted' })
   await link()
   expect([await open(), await openProxies(sql)]).toEqual([['op-1', 'op-2'], ['p']])
+  expect(await written()).toEqual(before)
   await insert(end('op-1'))
   expect(await open()).toEqual(['op-2'])
   await link()
