@@ -31,8 +31,6 @@ export interface Arrival {
   readonly body: string
 }
 
-/** From so many records on a statement is planned for the tables as they are: planning is then the smaller part of the work. */
-const PLANNED_RECORDS_MIN = 50
 const COLUMNS = 'proxy, boot, n, at, kind, operation, principal, actor, repository, action, result, grants, refs, body'
 
 /**
@@ -49,9 +47,9 @@ export async function insertRecords(
 ): Promise<void> {
   // As one parameter: an array for each column took half as much CPU again to write down.
   const rows = records.map(({ record, at, ...row }) => ({ ...row, ...facets(record), at: new Date(at).toISOString() }))
-  // A plan that is kept was made while these tables were nearly empty, and reads through all of them for each of a thousand records.
-  const prepare = records.length < PLANNED_RECORDS_MIN
-  await sql.unsafe(attempt === 'first' ? INSERT : INSERT_AGAIN, [JSON.stringify(rows)], { prepare })
+  // A plan that is kept may have been made while audit.source was empty, and would read all of it for each record.
+  const [statement, prepare] = attempt === 'first' ? [INSERT, true] : [INSERT_AGAIN, false]
+  await sql.unsafe(statement, [JSON.stringify(rows)], { prepare })
 }
 
 /** Whatever the server's default is, the commit of these waits for the disk. */

@@ -334,7 +334,7 @@ export function startWriter(options: WriterOptions): Writer {
   }
 }
 
-/** Stands where an end would that finds nothing open, under that one's number. */
+/** Stands in the place of an end after the first, under its number. */
 function duplicateOf({ proxy, boot, n, at, operation }: Arrival) {
   const record: Record = { kind: 'ledger.duplicate', operation: operation! }
   return { proxy, boot, n, at, body: canonical(record), record }

@@ -102,12 +102,15 @@ export async function openProxies(sql: Sql): Promise<string[]> {
   return rows.map(({ proxy }) => proxy)
 }
 
-/** One statement sees one moment: the writer takes a record out of the inbox and puts it on the list in one commit. */
+/**
+ * One statement sees one moment: the writer takes a record out of the inbox and puts it on the list in one commit. What a proxy of an
+ * earlier version began may be in both.
+ */
 function everyOpen(sql: Sql) {
   return sql`
-    select * from (
+    select distinct on (operation) * from (
       select operation, proxy, boot, started, body from audit.open_operation
-      union
+      union all
       select operation, proxy, boot, at, body from audit.inbox where kind = 'operation.start'
     ) as started
     where operation not in (select operation from audit.inbox where kind = 'operation.end' and operation is not null)`

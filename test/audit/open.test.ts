@@ -144,8 +144,10 @@ test('an end whose start has gone is kept: only a second one is replaced', async
   expect(await kindsOf('op-2')).toEqual(['operation.end', 'ledger.duplicate'])
 })
 
-test('the end that a proxy of an earlier version has struck out itself is not taken for a second one', async () => {
+test('what a proxy of an earlier version listed and struck out itself is open once, and its end is not taken for a second one', async () => {
   await insert(start('op-1'))
+  await sql`insert into audit.open_operation values ('op-1', 'p', 'b', now(), '{"operation":"op-1"}')`
+  expect(await open()).toEqual(['op-1'])
   await link()
   await sql`delete from audit.open_operation`
   await insert(end('op-1'))
