@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { setTimeout } from 'node:timers/promises'
 import type { Sql } from 'postgres'
 import type { Log } from '../audit/emit.ts'
 import { CLOCK_MILLISECONDS_MAX } from '../grant/clock.ts'
@@ -22,6 +24,7 @@ const ROUND_MILLISECONDS = 500
 const SWEEP_MILLISECONDS = 1_000
 const ORDERS_AT_ONCE_MAX = 500
 const KEYS_AT_ONCE_MAX = 1_000
+const AGAIN_MILLISECONDS = 50
 const CLOSE_MILLISECONDS_MAX = 2_000
 const COPY_BEHIND_MILLISECONDS_MAX = 60_000
 
@@ -230,20 +233,21 @@ export function startEnact(options: EnactOptions): Enact {
       if (!closing) void run()
     },
     settle: async milliseconds => {
-      let late: NodeJS.Timeout | undefined
-      const bound = new Promise<boolean>(resolve => {
-        late = setTimeout(() => resolve(false), milliseconds)
-      })
-      const done = await Promise.race([run(), bound])
-      clearTimeout(late)
-      return done
+      const late = AbortSignal.timeout(milliseconds)
+      const bound = once(late, 'abort').then(() => false)
+      // A connection that was made while its engine was still starting fails one round and not the next.
+      while (!late.aborted && !closing) {
+        if (await Promise.race([run(), bound])) return true
+        await setTimeout(AGAIN_MILLISECONDS)
+      }
+      return false
     },
     state: () => ({ fault, lastRound, restored }),
     close: async () => {
       closing = true
       clearInterval(timer)
       // A database that hangs must not keep us; what was not carried out is still in the outbox.
-      await Promise.race([running, new Promise(resolve => setTimeout(resolve, CLOSE_MILLISECONDS_MAX).unref())])
+      await Promise.race([running, setTimeout(CLOSE_MILLISECONDS_MAX, undefined, { ref: false })])
     },
   }
 }
