@@ -4,15 +4,13 @@ import { join } from 'node:path'
 import type { Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { createEmitter, type EmitterOptions } from '../../audit/emit.ts'
-import { loadHeadKey } from '../../audit/head.ts'
 import { insertRecords } from '../../audit/inbox.ts'
-import { startWriter } from '../../audit/ledger.ts'
 import { openOperations } from '../../audit/open.ts'
 import { readIndexed } from '../../audit/read.ts'
 import type { Record } from '../../audit/record.ts'
 import { verifyLedger } from '../../audit/verify.ts'
 import { until } from '../support/program.ts'
-import { connect, empty, newBoot, startDatabase, temporary } from './database.ts'
+import { connect, empty, linkAll, newBoot, startDatabase, temporary } from './database.ts'
 import { end, quiet, start } from './records.ts'
 
 let database: Awaited<ReturnType<typeof startDatabase>>
@@ -38,15 +36,8 @@ const upTo = (count: number) => Array.from({ length: count }, (_, i) => i + 1)
 
 /** Links what is in the inbox and checks the whole ledger; resolves to the kinds of record each operation has. */
 async function settleLedger(): Promise<Map<string, string[]>> {
-  const key = await loadHeadKey(join(await temporary(), 'key'))
-  const writer = startWriter({ sql, boot: newBoot(), key, publishers: [], log: quiet })
-  await until(async () => (await inbox()).length === 0, 'the inbox to empty')
-  await writer.close()
-  const verdict = await verifyLedger({
-    entries: readIndexed(sql),
-    heads: [writer.state().head!],
-    keys: [key.publicKey],
-  })
+  const { head, publicKey } = await linkAll(sql)
+  const verdict = await verifyLedger({ entries: readIndexed(sql), heads: [head], keys: [publicKey] })
   expect(verdict).toMatchObject({ ok: true, gaps: [] })
   const kinds = new Map<string, string[]>()
   for (const { operation, kind } of await sql`select operation, kind from audit.record order by seq`) {

@@ -1,17 +1,13 @@
-import { join } from 'node:path'
 import fc from 'fast-check'
 import type { Sql } from 'postgres'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { canonical } from '../../audit/canonical.ts'
 import { endOfInterrupted } from '../../audit/ending.ts'
-import { loadHeadKey } from '../../audit/head.ts'
 import { type Arrival, insertRecords } from '../../audit/inbox.ts'
-import { startWriter } from '../../audit/ledger.ts'
 import { type Ends, openOperations, openProxies, tellEnds } from '../../audit/open.ts'
 import type { Record } from '../../audit/record.ts'
-import { until } from '../support/program.ts'
-import { empty, newBoot, startDatabase, temporary } from './database.ts'
-import { end, quiet, start } from './records.ts'
+import { empty, linkAll, startDatabase } from './database.ts'
+import { end, start } from './records.ts'
 
 let database: Awaited<ReturnType<typeof startDatabase>>
 let sql: Sql
@@ -29,14 +25,6 @@ const insert = (...records: Record[]) =>
     sql,
     records.map(record => ({ proxy: 'p', boot: 'b', n: ++sent, at: Date.now(), record, body: canonical(record) })),
   )
-
-/** The ledger writer at work until the inbox is empty. */
-async function link(): Promise<void> {
-  const key = await loadHeadKey(join(await temporary(), 'key'))
-  const writer = startWriter({ sql, boot: newBoot(), key, publishers: [], log: quiet })
-  await until(async () => (await sql`select from audit.inbox`).length === 0, 'the inbox to empty')
-  await writer.close()
-}
 
 const open = async () => (await openOperations(sql, 'p', 'another run')).map(({ operation }) => operation)
 const kindsOf = async (operation: string) =>
@@ -121,25 +109,25 @@ test('an operation is open from when its start is durable until its end is, on b
   const written = async () => (await openOperations(sql, 'p', 'another run')).map(({ body }) => endOfInterrupted(body))
   const before = await written()
   expect(before[0]).toMatchObject({ operation: 'op-1', principal: 'alice', result: 'interrupted' })
-  await link()
+  await linkAll(sql)
   expect([await open(), await openProxies(sql)]).toEqual([['op-1', 'op-2'], ['p']])
   expect(await written()).toEqual(before)
   await insert(end('op-1'))
   expect(await open()).toEqual(['op-2'])
-  await link()
+  await linkAll(sql)
   expect(await open()).toEqual(['op-2'])
   await insert(end('op-2'))
   expect([await open(), await openProxies(sql)]).toEqual([[], []])
   await insert(start('op-3'), end('op-3'))
-  await link()
+  await linkAll(sql)
   expect(await open()).toEqual([])
 })
 
 test('an end whose start has gone is kept: only a second one is replaced', async () => {
   await insert(end('op-1'))
-  await link()
+  await linkAll(sql)
   await insert(end('op-1', { result: 'cut' }), end('op-2'), end('op-2'))
-  await link()
+  await linkAll(sql)
   expect(await kindsOf('op-1')).toEqual(['operation.end', 'ledger.duplicate'])
   expect(await kindsOf('op-2')).toEqual(['operation.end', 'ledger.duplicate'])
 })
@@ -148,9 +136,9 @@ test('what a proxy of an earlier version listed and struck out itself is open on
   await insert(start('op-1'))
   await sql`insert into audit.open_operation values ('op-1', 'p', 'b', now(), '{"operation":"op-1"}')`
   expect(await open()).toEqual(['op-1'])
-  await link()
+  await linkAll(sql)
   await sql`delete from audit.open_operation`
   await insert(end('op-1'))
-  await link()
+  await linkAll(sql)
   expect(await kindsOf('op-1')).toEqual(['operation.start', 'operation.end'])
 })

@@ -4,8 +4,6 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Linked } from '../../../audit/chain.ts'
 import { cleaner } from '../../../audit/clean.ts'
 import { createEmitter } from '../../../audit/emit.ts'
-import { loadHeadKey } from '../../../audit/head.ts'
-import { startWriter } from '../../../audit/ledger.ts'
 import type { Record } from '../../../audit/record.ts'
 import { counted } from '../../../audit/report/counted.ts'
 import { html } from '../../../audit/report/html.ts'
@@ -14,8 +12,7 @@ import { createReport } from '../../../audit/report/report.ts'
 import type { Report } from '../../../audit/report/section.ts'
 import { sections } from '../../../audit/report/sections.ts'
 import { createTally } from '../../../audit/report/tally.ts'
-import { until } from '../../support/program.ts'
-import { empty, newBoot, startDatabase, temporary } from '../database.ts'
+import { empty, linkAll, newBoot, startDatabase } from '../database.ts'
 import { end, quiet, start } from '../records.ts'
 import { ONE_OF_EACH } from '../samples.ts'
 
@@ -56,15 +53,10 @@ describe('out of the database', () => {
   beforeEach(() => empty(sql))
 
   async function write(records: readonly Record[]): Promise<void> {
-    const before = (await sql<{ seq: number }[]>`select seq::int from audit.chain`)[0]!.seq
-    const key = await loadHeadKey(`${await temporary()}/key`)
-    const writer = startWriter({ sql, boot: newBoot(), key, publishers: [], log: quiet })
-    const committed = () => writer.wake()
-    const { emit, close } = await createEmitter({ sql, proxy: 'p', boot: newBoot(), log: quiet, committed })
+    const { emit, close } = await createEmitter({ sql, proxy: 'p', boot: newBoot(), log: quiet })
     for (const record of records) await emit(record)
-    await until(() => writer.state().seq >= before + records.length, 'all records')
     await close()
-    await writer.close()
+    await linkAll(sql)
   }
 
   const now = async () => (await sql<{ now: Date }[]>`select clock_timestamp() as now`)[0]!.now
