@@ -2,6 +2,7 @@ import { type Case, median, NAIVE, percentile } from '../case.ts'
 import { load } from '../load.ts'
 import { cpuSeconds } from '../process.ts'
 import type { Figure } from '../table.ts'
+import { warm } from '../warm.ts'
 
 const CONNECTIONS = 16
 const SECONDS = { quick: 1, full: 4 }
@@ -9,7 +10,9 @@ const SECONDS = { quick: 1, full: 4 }
 /** The one request every git command begins with: how long it takes alone, and how many a second go through. */
 export const infoRefs: Case = {
   name: 'info-refs',
-  async run({ stand, rounds, quick, say }) {
+  async run(bench) {
+    await warm(bench)
+    const { stand, rounds, quick, say } = bench
     say('info/refs')
     const seconds = quick ? SECONDS.quick : SECONDS.full
     const { replay, authorization, proxy, nginx: passing, naive: relay } = stand

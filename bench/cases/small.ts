@@ -4,6 +4,7 @@ import { cloneRepository, commitFile, git, gitOk, makeRepository } from '../../t
 import { type Bench, type Case, compared, over, type Taken, timed, type Way } from '../case.ts'
 import { PINNED_KEX, type Place } from '../stand.ts'
 import type { Figure } from '../table.ts'
+import { warm } from '../warm.ts'
 
 /** Small commands, each a process of its own: what somebody waits for who has little to ask. */
 export const lsRemote: Case = {
@@ -78,16 +79,17 @@ export const atOnce: Case = {
   async run(bench) {
     const { stand, quick, say } = bench
     await small(bench)
+    const often = { ...bench, rounds: quick ? 3 : 12 }
     const figures: Figure[] = []
     const goals = []
     for (const count of quick ? [16] : [16, 64]) {
-      const http = await together(count, stand.http.direct, stand.http.drawbridge, bench)
+      const http = await together(count, stand.http.direct, stand.http.drawbridge, often)
       figures.push(...rates(`HTTP operations/s, ${count} at once`, count, http))
       for (const kex of count === 16 ? (['pinned', 'default'] as const) : (['pinned'] as const)) {
         const named = kex === 'pinned' ? PINNED_KEX : 'each its own default'
         say(`${count} at once over SSH, ${named}`)
         const { direct, drawbridge } = stand.ssh(kex)
-        const result = await together(count, direct, drawbridge, bench)
+        const result = await together(count, direct, drawbridge, often)
         figures.push(...rates(`SSH operations/s, ${count} at once (${named})`, count, result))
         if (count === 16) {
           goals.push({
@@ -124,8 +126,10 @@ function rates(what: string, count: number, result: ReadonlyMap<string, Taken>):
   }))
 }
 
-async function small({ stand }: Bench): Promise<void> {
-  const path = join(stand.folder, 'small.git')
+/** A small repository, and a gate that is warm. */
+async function small(bench: Bench): Promise<void> {
+  const path = join(bench.stand.folder, 'small.git')
   rmSync(path, { recursive: true, force: true })
   await makeRepository(path, { branches: ['topic'], tags: ['v1'] })
+  await warm(bench)
 }
