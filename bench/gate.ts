@@ -8,6 +8,7 @@ import { newId } from '../audit/id.ts'
 import { issueToken, loadOrCreateTokenKey, publicKeySet, SESSION_AUDIENCE, SESSION_ISSUER } from '../ca/token.ts'
 import type { Listener, Settings, UpstreamSettings } from '../config/settings.ts'
 import { migrate } from '../deploy/migrate.ts'
+import { PROXY_FLAGS } from '../deploy/vm.ts'
 import { ACTIONS, type Grant } from '../grant/grant.ts'
 import { createStore, type Store } from '../grant/store.ts'
 import { type Key, makeKey } from '../test/support/keys.ts'
@@ -88,7 +89,7 @@ export async function startGate(
     })
     const wire: Wire = { ...settings, unrecorded, upstreams: upstreams.map(each => ({ ...each, url: each.url.href })) }
     await mkdir(join(state, wire.name), { recursive: true })
-    const child = spawn(process.execPath, [new URL('proxy.ts', import.meta.url).pathname], {
+    const child = spawn(process.execPath, [...PROXY_FLAGS, new URL('proxy.ts', import.meta.url).pathname], {
       stdio: ['pipe', 'pipe', 'inherit', 'ipc'],
     })
     children.push(child)

@@ -18,6 +18,7 @@ import { type Observed, observe } from '../deploy/observe.ts'
 import { announceFailure, announceReady, untilToldToStop } from '../deploy/parent.ts'
 import { onSignal } from '../deploy/signal.ts'
 import { STATUS_SETTINGS, type Supervised, supervise, type Watched } from '../deploy/supervise.ts'
+import { PROXY_FLAGS, withProxyFlags } from '../deploy/vm.ts'
 import { holdName, leftoverNumbers, settle } from '../deploy/workers/leftovers.ts'
 import { WorkersFailed } from '../deploy/workers/pool.ts'
 import { type Enlisted, enlist } from '../deploy/workers/worker.ts'
@@ -104,7 +105,14 @@ function prepared(name: RoleName, settings: Settings): Settings {
   return name === 'proxy' ? withHostKey(settings) : settings
 }
 
+/** Whether a proxy by these settings is several processes, and one before them that serves nothing itself. */
+function hasWorkers({ workers }: Settings): boolean {
+  return workers > 1
+}
+
 async function serveRole(name: RoleName, whole: Settings, number?: number): Promise<number> {
+  const crewed = name === 'proxy' && hasWorkers(whole) && number === undefined
+  if (name === 'proxy' && !crewed) withProxyFlags()
   const share = (settings: Settings) => (number === undefined ? settings : asWorker(settings, number))
   const written = share(whole)
   const worker = number === undefined ? undefined : enlist(number)
@@ -113,7 +121,6 @@ async function serveRole(name: RoleName, whole: Settings, number?: number): Prom
   const told = untilToldToStop()
   const hangup = onSignal('SIGHUP')
   const restart = onSignal('SIGUSR2')
-  const crewed = name === 'proxy' && whole.workers > 1 && !worker
   let role: Role
   let settings: Settings
   let watch: Awaited<ReturnType<typeof observe>> | undefined
@@ -264,11 +271,10 @@ async function workersMain({ file }: Settings): Promise<{ main: Main }> {
         log,
         farewell: CLOSE_MILLISECONDS,
         // In a session of its own: Ctrl-C in the terminal reaches the first process alone, which ends everything in order.
-        spawn: number =>
-          spawn(process.execPath, [SCRIPT, '--role', 'proxy', '--config', file, '--worker', String(number)], {
-            stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-            detached: true,
-          }),
+        spawn: number => {
+          const args = [...PROXY_FLAGS, SCRIPT, '--role', 'proxy', '--config', file, '--worker', String(number)]
+          return spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], detached: true })
+        },
       }),
   }
 }
@@ -306,6 +312,7 @@ export function superviseRoles(
     name: role,
     script: SCRIPT,
     args: ['--role', role, '--config', settings.file],
+    ...(role === 'proxy' && !hasWorkers(settings) && { flags: PROXY_FLAGS }),
     env: process.env,
     after,
   }))

@@ -6,6 +6,8 @@ export interface Watched {
   readonly name: string
   readonly script: string
   readonly args: readonly string[]
+  /** What `node` itself is started with. */
+  readonly flags?: readonly string[]
   readonly env: NodeJS.ProcessEnv
   /** Not started before these are ready. */
   readonly after: readonly string[]
@@ -72,7 +74,7 @@ export function supervise(
   const start = (one: Watched, starts: number) => {
     const began = performance.now()
     // A session of its own: Ctrl-C in the terminal reaches the supervisor alone, which ends everything in order.
-    const child = spawn(process.execPath, [one.script, ...one.args], {
+    const child = spawn(process.execPath, [...(one.flags ?? []), one.script, ...one.args], {
       env: one.env,
       stdio: ['ignore', output, output, 'ipc'],
       detached: true,

@@ -29,7 +29,6 @@ import { type Fronts, startFronts } from './fronts.ts'
 import { Gate } from './gate.ts'
 import { hostIn } from './hosts.ts'
 import { openLedger } from './ledger.ts'
-import { boundYoungGeneration } from './memory.ts'
 import { proxyMetrics } from './metrics.ts'
 import { followNetworks } from './networks.ts'
 import { followObserved } from './observing.ts'
@@ -76,7 +75,6 @@ export async function main(
   given: Settings,
   { log, siblings }: { readonly log: Logger; readonly siblings?: Siblings },
 ): Promise<Role> {
-  boundYoungGeneration()
   requirePatchedPostgres()
   const signer = given.ca.configured ? authorityClient(given.ca.socket) : undefined
   const loginsTo = (settings: UpstreamSettings): SshUpstreamExtras =>

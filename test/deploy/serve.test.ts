@@ -1,6 +1,7 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
+import { PROXY_FLAGS } from '../../deploy/vm.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { type Program, startProgram, temporaryFolder, until } from '../support/program.ts'
 import { startRedis } from '../support/redis.ts'
@@ -74,6 +75,30 @@ test('one role serves, keeps its settings when SIGHUP finds a bad file, and ends
   process.kill(program.pid, 'SIGTERM')
   expect(await program.ended).toBe(0)
 })
+
+test.skipIf(!existsSync('/proc/self/cmdline'))(
+  'a proxy runs in a VM that was started for one: alone, beside other roles, and as several workers',
+  async () => {
+    const bounded = (pid: number | string) =>
+      PROXY_FLAGS.every(flag => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(flag))
+    const look = async (text: string, ...roles: string[]) => {
+      writeFileSync(file, text)
+      const program = await serve(...roles)
+      await urlsOf(program)
+      const children = readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8').split(' ')
+      const seen = { itself: bounded(program.pid), children: children.filter(Boolean).map(bounded).sort() }
+      process.kill(program.pid, 'SIGTERM')
+      expect(await program.ended).toBe(0)
+      return seen
+    }
+    expect(await look(settings, '--role', 'proxy')).toEqual({ itself: true, children: [] })
+    expect(await look(settings, '--role', 'admin', '--role', 'proxy')).toEqual({
+      itself: false,
+      children: [false, true],
+    })
+    expect(await look(`${settings}workers: 2\n`, '--role', 'proxy')).toEqual({ itself: false, children: [true, true] })
+  },
+)
 
 test('several roles are processes of their own behind one ready line', async () => {
   writeFileSync(file, settings)

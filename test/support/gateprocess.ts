@@ -1,6 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Settings } from '../../config/settings.ts'
+import { PROXY_FLAGS } from '../../deploy/vm.ts'
 import { type Program, startProgram, until } from './program.ts'
 import type { Stand } from './stand.ts'
 
@@ -20,7 +21,7 @@ export async function startGateProcess(stand: Stand, change: Partial<Settings> =
   await mkdir(join(settings.state, settings.name), { recursive: true })
   let log = ''
   const file = new URL('./gate-process.ts', import.meta.url).pathname
-  const program = await startProgram(process.execPath, [file, JSON.stringify(settings, marked)], {
+  const program = await startProgram(process.execPath, [...PROXY_FLAGS, file, JSON.stringify(settings, marked)], {
     onOutput: text => {
       log += text
     },
