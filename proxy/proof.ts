@@ -71,6 +71,8 @@ export class Proof {
   readonly #inquiry: Promise<Inquiry>
   readonly #symbolic: Promise<Map<string, string>>
   readonly #pack: Promise<{ readonly quarantine: Quarantine; readonly incoming: Incoming } | undefined>
+  /** The refs that were shown to move forward. */
+  readonly #forward = new Set<string>()
   #late = false
 
   constructor(client: Client, session: Session, commands: Commands, findings: PathFindings, options: ProofOptions) {
@@ -107,6 +109,19 @@ export class Proof {
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /**
+   * After the last question: undefined where what was shown is all that the windows of now want shown, or why the push must
+   * not land. One that let a ref be forced may have ended since, and left one that does not.
+   */
+  async stillShown(): Promise<Refusal | undefined> {
+    const { updates } = this.#commands
+    const unseen = updates.find(update => {
+      return onlyForward([update], this.#usable(update)).length > 0 && !this.#forward.has(update.ref)
+    })
+    if (unseen) return this.#unproved(new Unproved(CHANGED), 'for force')
+    return await this.#checkSymbolic()
   }
 
   async close(): Promise<void> {
@@ -182,6 +197,7 @@ export class Proof {
             `${ref} would be moved by force, and your window allows only to move it forward`,
           )
         }
+        this.#forward.add(ref)
       }
       return undefined
     } catch (error) {

@@ -104,10 +104,8 @@ async function land(
 ): Promise<Served> {
   const proof = new Proof(client, session, commands, findings, options)
   let heldBack: Refusal | undefined
-  const unproved = async () => {
-    const refused = await proof.verdict()
-    return refused && options.gate.letsThrough(session, refused) ? undefined : refused
-  }
+  const enforced = (refused: Refusal | undefined) =>
+    refused && options.gate.letsThrough(session, refused) ? undefined : refused
   const body = heldPack({
     commands: commands.raw,
     hasPack: commands.hasPack,
@@ -120,7 +118,7 @@ async function land(
     },
     release: async whole => {
       heldBack = whole
-        ? ((await unproved()) ?? (await letGo(session, options)))
+        ? (enforced(await proof.verdict()) ?? (await letGo(session, options)) ?? enforced(await proof.stillShown()))
         : refusal(
             session.operation,
             'protocol',

@@ -83,6 +83,25 @@ test('nor does one that ends after the push was looked at', async () => {
   expect(findings.stays(update, limited('src/**'))).toBe(false)
 })
 
+test('a window to force that ends after the push was looked at does not leave it to one that only allows to move forward', async () => {
+  const forward = live({ id: 'forward', actions: ['update'] })
+  const { proof, session } = await pushed([free, forward])
+  expect(await proof.verdict()).toBeUndefined()
+  expect(await proof.stillShown()).toBeUndefined()
+  session.grants = [forward]
+  expect(await proof.stillShown()).toMatchObject({
+    code: 'unproved',
+    sentence: 'this push cannot be checked for force: your windows changed while it was under way; push again',
+  })
+})
+
+test('what was shown to move forward needs no window to force any more', async () => {
+  const forward = live({ id: 'forward', actions: ['update'] })
+  const { proof } = await pushed([forward])
+  expect(await proof.verdict()).toBeUndefined()
+  expect(await proof.stillShown()).toBeUndefined()
+})
+
 test('one that is outside is refused, and its session stands until it has been told', async () => {
   const window = limited('src/**')
   const { proof, findings, update } = await pushed([window])
