@@ -119,6 +119,7 @@ export async function startFronts(options: {
       onRefused: onSigninRefused,
       log: (message, facts) => log.info(facts ?? {}, message),
     }))
+  if (sshd) owned.defer(() => sshd.close(0))
 
   let hostCertificates: HostCertificates | undefined
   if (sshd && listen.ssh && signer && authority) {
