@@ -7,6 +7,7 @@ import { Quarantine, Unproved } from '../../proxy/quarantine.ts'
 import { localUpstream } from '../../proxy/upstream/local.ts'
 import { git } from '../support/git.ts'
 import { temporaryFolder } from '../support/program.ts'
+import { folderUrl, upstreamSettings } from './http/front.ts'
 
 const folder = temporaryFolder('ancestry')
 const host = join(folder, 'host.git')
@@ -73,15 +74,7 @@ afterAll(() => {
 })
 const ask = async () => {
   const inquiry = await Inquiry.open(
-    localUpstream({
-      name: 'local',
-      url: new URL(`file://${folder}/`),
-      credential: { type: 'none' },
-      hostKeys: [],
-      connectTimeout: 5000,
-      idleTimeout: 5000,
-      connections: 4,
-    }),
+    localUpstream(upstreamSettings(folderUrl(folder))),
     { path: 'host', principal: 'alice', operation: 'op-1' },
     signal,
   )

@@ -8,6 +8,7 @@ import { Quarantine, Unproved } from '../../proxy/quarantine.ts'
 import { localUpstream } from '../../proxy/upstream/local.ts'
 import { git } from '../support/git.ts'
 import { temporaryFolder } from '../support/program.ts'
+import { folderUrl, upstreamSettings } from './http/front.ts'
 
 // What a push changes, told by git from its pack and from what a real host sends.
 
@@ -125,15 +126,7 @@ afterAll(async () => {
 })
 
 async function asking(host: string): Promise<Inquiry> {
-  const connect = localUpstream({
-    name: 'local',
-    url: new URL(`file://${folder}/`),
-    credential: { type: 'none' },
-    hostKeys: [],
-    connectTimeout: 5000,
-    idleTimeout: 20_000,
-    connections: 4,
-  })
+  const connect = localUpstream(upstreamSettings(folderUrl(folder)))
   const path = host.slice(folder.length + 1, -'.git'.length)
   const inquiry = await Inquiry.open(
     connect,

@@ -9,17 +9,10 @@ import { cloneRepository, commitFile, gitOk, makeRepository } from '../support/g
 import { temporaryFolder } from '../support/program.ts'
 import { commandSection, packOf } from '../support/wire.ts'
 import { client, live, openSession } from './attempt.ts'
+import { folderUrl, upstreamSettings } from './http/front.ts'
 
 const folder = temporaryFolder('proof')
-const connect = localUpstream({
-  name: 'local',
-  url: new URL(`file://${folder}/`),
-  credential: { type: 'none' },
-  hostKeys: [],
-  connectTimeout: 5000,
-  idleTimeout: 20_000,
-  connections: 4,
-})
+const connect = localUpstream(upstreamSettings(folderUrl(folder)))
 
 let work: string
 let old: string
