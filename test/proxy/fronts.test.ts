@@ -1,21 +1,12 @@
-import { connect } from 'node:net'
 import { pino } from 'pino'
 import { expect, test } from 'vitest'
 import type { FollowedAuthority } from '../../proxy/authority.ts'
 import { startFronts } from '../../proxy/fronts.ts'
 import { makeKey } from '../support/keys.ts'
-import { freePort, temporaryFolder } from '../support/program.ts'
+import { accepts, freePort, temporaryFolder } from '../support/program.ts'
 import { plainSettings } from '../support/settings.ts'
 
 type Options = Parameters<typeof startFronts>[0]
-
-function listens(port: number): Promise<boolean> {
-  return new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1')
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
-    socket.once('connect', () => socket.destroy())
-  })
-}
 
 /** The fronts of a gate with an authority that can be asked or not; nobody comes to them. */
 async function fronts(learn: () => Promise<void>) {
@@ -35,7 +26,7 @@ async function fronts(learn: () => Promise<void>) {
   const signer: Partial<NonNullable<Options['signer']>> = {}
   const options = { settings, limits: settings.limits, signer, authority, log: pino({ level: 'silent' }) }
   const started = startFronts(options as unknown as Options)
-  return { started, listening: async () => [await listens(http), await listens(ssh)] }
+  return { started, listening: async () => [await accepts({ port: http }), await accepts({ port: ssh })] }
 }
 
 test('a front that listens already is closed where the start fails behind it', async () => {
